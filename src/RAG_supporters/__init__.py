@@ -1,0 +1,1 @@
+"""Import paths of the original `RAG_supporters` package; every name is `jasper_rag`'s own object."""
