@@ -1,0 +1,1 @@
+"""Ranking metrics and exact top-k search: arrays in, arrays out."""

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import Stemmer
+
+from jasper_rag.errors import InputError
+from jasper_rag.retrieval.words import STOP_WORDS, WordAnalyser
+
+
+def test_english_words_are_lowered_stopped_and_stemmed() -> None:
+    assert list(WordAnalyser.of("english").stems(["The Runners are RUNNING, a b 42", "the"])) == [
+        ["runner", "run", "42"],
+        [],
+    ]
+
+
+def test_other_languages_use_their_own_rules() -> None:
+    assert list(WordAnalyser.of("german").stems(["Die Häuser und das Haus"])) == [["haus", "haus"]]
+
+
+def test_none_keeps_words_as_they_are() -> None:
+    assert list(WordAnalyser.of("none").stems(["The Runners"])) == [["the", "runners"]]
+
+
+def test_every_language_has_a_stemmer() -> None:
+    assert set(STOP_WORDS) - {"none"} <= set(Stemmer.algorithms())
+
+
+def test_unknown_language_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'klingon'[\s\S]*danish, dutch, english"):
+        WordAnalyser.of("klingon")
