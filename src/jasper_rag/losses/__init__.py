@@ -1,0 +1,1 @@
+"""Training objectives: tensors in, tensors out; a loss never receives a model."""

@@ -1,0 +1,107 @@
+"""The predictor: from a question embedding (and optional steering) to the embedding of the source that answers it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "GELU": nn.GELU,
+    "ReLU": nn.ReLU,
+    "SiLU": nn.SiLU,
+    "Tanh": nn.Tanh,
+    "ELU": nn.ELU,
+    "LeakyReLU": nn.LeakyReLU,
+}
+
+
+class JASPERPredictor(nn.Module):
+    """Predict the answering source:  p = q + q W + s V + head([enc_q(q); enc_s(s)]).
+
+    q is the residual path, W and V the linear path (both start at 0), the rest the documented MLPs, whose last layer
+    starts at 0 when a residual or linear path stands beside them. An untrained predictor is therefore the identity
+    and ranks exactly as the question does. With `residual` and `linear_path` off it is the documented network.
+
+    Args:
+        config: Widths and paths.
+
+    Raises:
+        ValueError: If every path is switched off.
+    """
+
+    def __init__(self, config: JASPERPredictorConfig) -> None:
+        super().__init__()
+        if not (config.residual or config.linear_path or config.mlp):
+            raise ValueError("a predictor needs at least one of residual, linear_path and mlp; all three are off.")
+        self.config = config
+        dim, hidden = config.embedding_dim, config.hidden_dim
+        if config.linear_path:
+            self.question_map = _zero_map(dim)
+            self.steering_map = _zero_map(dim)
+        if config.mlp:
+            self.question_encoder = _mlp(dim, hidden, config)
+            self.steering_encoder = _mlp(dim, hidden, config)
+            self.predictor_head = _mlp(2 * hidden, dim, config)
+            if config.residual or config.linear_path:
+                for parameter in self.predictor_head[-1].parameters():
+                    nn.init.zeros_(parameter)
+
+    def forward(self, question_emb: Tensor, steering_emb: Tensor | None = None) -> Tensor:
+        """Predicted source embeddings [B, D].
+
+        Args:
+            question_emb: [B, D].
+            steering_emb: [B, D]; None means zero steering.
+
+        Raises:
+            ValueError: If the width is not `embedding_dim` or the shapes differ.
+        """
+        self._check(question_emb, steering_emb)
+        prediction = question_emb if self.config.residual else torch.zeros_like(question_emb)
+        if self.config.linear_path:
+            prediction = prediction + self.question_map(question_emb)
+            if steering_emb is not None:
+                prediction = prediction + self.steering_map(steering_emb)
+        if self.config.mlp:
+            steering = torch.zeros_like(question_emb) if steering_emb is None else steering_emb
+            latent = torch.cat([self.question_encoder(question_emb), self.steering_encoder(steering)], dim=-1)
+            prediction = prediction + self.predictor_head(latent)
+        return functional.normalize(prediction, dim=-1) if self.config.normalize_output else prediction
+
+    def _check(self, question_emb: Tensor, steering_emb: Tensor | None) -> None:
+        if question_emb.shape[-1] != self.config.embedding_dim:
+            raise ValueError(
+                f"questions of width {question_emb.shape[-1]} for a predictor of width {self.config.embedding_dim}."
+            )
+        if steering_emb is not None and steering_emb.shape != question_emb.shape:
+            raise ValueError(f"steering {list(steering_emb.shape)} for questions {list(question_emb.shape)}.")
+
+
+def _zero_map(dim: int) -> nn.Linear:
+    linear = nn.Linear(dim, dim, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear
+
+
+def _mlp(inputs: int, outputs: int, config: JASPERPredictorConfig) -> nn.Sequential:
+    """`num_layers` linear layers; hidden ones are followed by activation, LayerNorm and dropout, in this order."""
+    layers: list[nn.Module] = []
+    width = inputs
+    for _ in range(config.num_layers - 1):
+        layers += [nn.Linear(width, config.hidden_dim), ACTIVATIONS[config.activation]()]
+        if config.use_layer_norm:
+            layers.append(nn.LayerNorm(config.hidden_dim))
+        if config.dropout:
+            layers.append(nn.Dropout(config.dropout))
+        width = config.hidden_dim
+    layers.append(nn.Linear(width, outputs))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, gain=1 / math.sqrt(2))
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
