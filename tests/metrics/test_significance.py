@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap, permutation_test
 
 from jasper_rag.evaluation import significance
-from jasper_rag.evaluation.significance import bootstrap_interval, paired_randomisation
+from jasper_rag.metrics.significance import bootstrap_interval, paired_randomisation
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.15])
