@@ -1,0 +1,1 @@
+"""Training: of the predictor on cached embeddings, and of its guard."""

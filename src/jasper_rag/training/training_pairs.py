@@ -1,0 +1,77 @@
+"""The train split as tensors: pairs, the sources they point to, and what must not serve as a negative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jasper_rag.embedding.embedded_set import EmbeddedSet
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPairs:
+    """Question-source pairs of the train split.
+
+    Args:
+        questions: float32 [Q, D].
+        sources: float32 [M, D], the distinct train sources; the negatives of every question.
+        pairs: int64 [P, 2], (question row, source row).
+        known_positives: int64 [Q, W], source rows of every known positive of a question, by id and by text; -1 pads.
+        relevance: float32 [P], the pair's relevance divided by the highest of its question.
+    """
+
+    questions: Tensor
+    sources: Tensor
+    pairs: Tensor
+    known_positives: Tensor
+    relevance: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def training_pairs(embedded: EmbeddedSet) -> TrainingPairs:
+    """Pairs of the train split of `embedded`.
+
+    The sources, and with them the negatives, are a function of the train split alone: documents that only dev or test
+    questions ask for take no part. Documents of equal text are one source, so no copy of a positive is a negative.
+
+    Raises:
+        ValueError: If the train split has no pair.
+    """
+    train = embedded.splits["train"]
+    judgements = train.judgements
+    question_of_entry = np.repeat(np.arange(len(train)), np.diff(judgements.indptr))
+    relevant = (judgements.grades > 0) & (judgements.documents >= 0)
+    if not relevant.any():
+        raise ValueError("the train split holds no question with a relevant document in the corpus.")
+    question_rows = question_of_entry[relevant]
+    grades = judgements.grades[relevant].astype(np.float64)
+    source_documents = embedded.text_group[judgements.documents[relevant]]
+    # Two documents of equal text may both be judged for one question: one pair, with the higher relevance.
+    order = np.lexsort((-grades, source_documents, question_rows))
+    keys = np.stack([question_rows[order], source_documents[order]])
+    first = np.concatenate([[True], (np.diff(keys, axis=1) != 0).any(axis=0)])
+    question_rows, source_documents, grades = keys[0, first], keys[1, first], grades[order][first]
+    documents, source_rows = np.unique(source_documents, return_inverse=True)
+    highest = np.zeros(len(train))
+    np.maximum.at(highest, question_rows, grades)
+    return TrainingPairs(
+        questions=torch.from_numpy(np.ascontiguousarray(train.vectors)),
+        sources=torch.from_numpy(np.ascontiguousarray(embedded.vectors[documents])),
+        pairs=torch.from_numpy(np.stack([question_rows, source_rows], axis=1).astype(np.int64)),
+        known_positives=torch.from_numpy(_padded_rows(question_rows, source_rows, len(train))),
+        relevance=torch.from_numpy((grades / highest[question_rows]).astype(np.float32)),
+    )
+
+
+def _padded_rows(question_rows: np.ndarray, source_rows: np.ndarray, questions: int) -> np.ndarray:
+    """Source rows by question, int64 [Q, W], padded with -1; `question_rows` ascends."""
+    counts = np.bincount(question_rows, minlength=questions)
+    place = np.arange(len(question_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded = np.full((questions, int(counts.max())), -1, dtype=np.int64)
+    padded[question_rows, place] = source_rows
+    return padded
