@@ -1,0 +1,1 @@
+"""Evaluation: the same queries through every system, with intervals and paired tests."""

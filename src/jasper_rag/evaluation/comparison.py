@@ -1,0 +1,183 @@
+"""One table per data set: the plain encoder, BM25, their fusions, a peer's adapter, and JASPER, on the same queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jasper_rag.embedding.embedded_set import EmbeddedQueries
+from jasper_rag.embedding.vectors import Vectors
+from jasper_rag.evaluation.verdict import verdict
+from jasper_rag.metrics.ranking import FloatArray, IntArray, lexicographic_ranks, order_run, per_query
+from jasper_rag.metrics.significance import bootstrap_interval, paired_randomisation
+from jasper_rag.metrics.topk import FloatMatrix, RowMatrix
+from jasper_rag.retrieval.fusion import choose_weight, reciprocal_rank_fusion, score_blocks
+from jasper_rag.retrieval.lexical import LexicalIndex
+from jasper_rag.retrieval.retriever import HybridRetriever
+
+DEPTH = 100
+"""Documents kept per query: what run files hold and rank fusion sees."""
+
+KS: dict[str, tuple[int, ...]] = {"ndcg": (10,), "recall": (10,), "mrr": (10,)}
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVectors:
+    """The query vectors of one split, by system.
+
+    Args:
+        plain: float32 [Q, D], the question alone.
+        ungated: Blended by the global alpha.
+        shipped: Blended and gated.
+        adapter: From the linear adapter; None where none was trained.
+    """
+
+    plain: Vectors
+    ungated: Vectors
+    shipped: Vectors
+    adapter: Vectors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FusionWeights:
+    """BM25's share beside the plain encoder and beside JASPER, chosen on dev."""
+
+    plain: float
+    jasper: float
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRun:
+    """Ranked documents of one system: scores [Q, K], rows [Q, K] (-1 pads), metric -> per-query values [Q]."""
+
+    scores: FloatMatrix
+    rows: RowMatrix
+    values: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every system on one split.
+
+    Args:
+        dataset: Name of the retrieval set.
+        split: Split compared on.
+        seed: Of the resampling.
+        runs: System key -> its run, in table order.
+        train_seconds: System key -> CPU seconds of training, where there was any.
+        alpha: The guard's blend.
+        weights: The fusion weights.
+        documents: Size of the corpus.
+    """
+
+    dataset: str
+    split: str
+    seed: int
+    runs: Mapping[str, SystemRun]
+    train_seconds: Mapping[str, float]
+    alpha: float
+    weights: FusionWeights
+    documents: int
+
+    def to_metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`; p-values are two-sided paired randomisation against the plain encoder."""
+        plain = self.runs["plain"].values["ndcg@10"]
+        systems: dict[str, dict[str, float | None]] = {}
+        for key, run in self.runs.items():
+            values = run.values["ndcg@10"]
+            low, high = bootstrap_interval(values, self.seed)
+            systems[key] = {
+                **{metric: float(per_query_values.mean()) for metric, per_query_values in run.values.items()},
+                "train_seconds": self.train_seconds.get(key, 0.0),
+                "ndcg@10_low": low,
+                "ndcg@10_high": high,
+                "p_value": None if key == "plain" else paired_randomisation(values, plain, self.seed),
+            }
+        p_value = systems["jasper"]["p_value"]
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "seed": self.seed,
+            "questions": len(plain),
+            "documents": self.documents,
+            "systems": systems,
+            "alpha": self.alpha,
+            "fusion_weight": self.weights.jasper,
+            "fusion_weight_plain": self.weights.plain,
+            "p_value": p_value,
+            "verdict": verdict(systems, self.alpha, len(plain)),
+        }
+
+
+def choose_fusion_weights(
+    dev: EmbeddedQueries, vectors: QueryVectors, documents: Vectors, lexical: LexicalIndex
+) -> FusionWeights:
+    """BM25's weight beside the plain and beside the shipped query vectors, by nDCG@10 on dev; 0 and 1 are tried."""
+
+    def best(queries: Vectors) -> float:
+        return choose_weight(score_blocks(queries, documents, lexical, dev.texts), dev.judgements).weight
+
+    return FusionWeights(plain=best(vectors.plain), jasper=best(vectors.shipped))
+
+
+def compare(
+    *,
+    dataset: str,
+    split: str,
+    queries: EmbeddedQueries,
+    vectors: QueryVectors,
+    documents: Vectors,
+    document_ids: Sequence[str],
+    lexical: LexicalIndex,
+    weights: FusionWeights,
+    alpha: float,
+    train_seconds: Mapping[str, float],
+    seed: int = 0,
+) -> Comparison:
+    """Run every system on `queries`.
+
+    Args:
+        dataset: Name shown.
+        split: Name of the split the queries come from.
+        queries: Texts and judgements, Q of them.
+        vectors: Query vectors of the dense systems.
+        documents: float32 [N, D].
+        document_ids: The N ids; equal scores are ordered by them as trec_eval does.
+        lexical: BM25 over the same documents.
+        weights: From dev.
+        alpha: The guard's blend, for the record.
+        train_seconds: System key -> CPU seconds.
+        seed: Of intervals and tests.
+    """
+    ranks = lexicographic_ranks(document_ids)
+    searched = _search_all(queries, vectors, documents, lexical, weights)
+    runs = {key: _run(scores, rows, queries, ranks) for key, (scores, rows) in searched}
+    return Comparison(dataset, split, seed, runs, dict(train_seconds), alpha, weights, len(documents))
+
+
+def _search_all(
+    queries: EmbeddedQueries, vectors: QueryVectors, documents: Vectors, lexical: LexicalIndex, weights: FusionWeights
+) -> Iterator[tuple[str, tuple[FloatMatrix, RowMatrix]]]:
+    beside_plain = HybridRetriever(documents, lexical, weights.plain)
+    beside_jasper = HybridRetriever(documents, lexical, weights.jasper)
+    plain = beside_plain.dense(vectors.plain, DEPTH)
+    shipped = beside_jasper.dense(vectors.shipped, DEPTH)
+    bm25 = lexical.search(queries.texts, DEPTH)
+    yield "plain", plain
+    yield "bm25", bm25
+    yield "rrf", reciprocal_rank_fusion([plain[1], bm25[1]], DEPTH)
+    yield "fusion", beside_plain.hybrid(vectors.plain, queries.texts, DEPTH)
+    if vectors.adapter is not None:
+        yield "linear_adapter", beside_plain.dense(vectors.adapter, DEPTH)
+    yield "jasper_ungated", beside_jasper.dense(vectors.ungated, DEPTH)
+    yield "jasper", shipped
+    yield "rrf_jasper", reciprocal_rank_fusion([shipped[1], bm25[1]], DEPTH)
+    yield "hybrid", beside_jasper.hybrid(vectors.shipped, queries.texts, DEPTH)
+
+
+def _run(scores: FloatMatrix, rows: RowMatrix, queries: EmbeddedQueries, ranks: IntArray) -> SystemRun:
+    ranked = np.asarray(order_run(scores, rows, ranks))
+    return SystemRun(scores, ranked, per_query(ranked, queries.judgements, KS))
