@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +59,34 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing_directory(path: str | Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path`; on a clean exit it takes the place of `path`.
+
+    The old directory is moved aside only once the new one is complete and on disk, and is removed after; an
+    exception leaves the old one untouched and removes the new one.
+
+    Args:
+        path: The directory to create or replace.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    aside = temporary.with_suffix(".old")
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for directory, _, _ in os.walk(temporary):
+            _sync_directory(Path(directory))
+        if path.exists():
+            path.rename(aside)
+        temporary.rename(path)
+        _sync_directory(path.parent)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -23,7 +23,7 @@ def quiet(enabled: bool = True) -> Iterator[None]:
 
 
 def progress_bar(total: int, description: str, unit: str = "it") -> tqdm[Any]:
-    """A tqdm bar on stderr, drawn only on a terminal and outside `quiet()`; use as a context manager, call `.update(n)`.
+    """A tqdm bar on stderr, drawn only on a terminal and outside `quiet()`; a context manager with `.update(n)`.
 
     Args:
         total: Units of work in all.

@@ -13,13 +13,15 @@ FACADES = ("RAG_supporters", "ragcun")
 
 # Lowest first. A ring is a row of cells; a cell may import itself and every lower ring.
 RINGS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"errors", "atomic_files", "progress", "dataset_layout"}),),
+    (frozenset({"errors", "atomic_files", "yaml_files", "progress", "dataset_layout"}),),
     (frozenset({"text"}), frozenset({"models", "losses", "metrics"})),
     (frozenset({"embedding"}),),
     (frozenset({"build"}), frozenset({"data"})),
     (frozenset({"training"}), frozenset({"retrieval"})),
     (frozenset({"evaluation", "explain"}),),
+    (frozenset({"jasper_config", "saved_model"}),),
     (frozenset({"jasper"}),),
+    (frozenset({"run_directory"}),),
     # The package root, as a name to import from: for the command line only.
     (frozenset({""}),),
     (frozenset({"cli"}),),

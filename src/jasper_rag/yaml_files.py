@@ -1,0 +1,54 @@
+"""YAML as people write it: plain values only, and `1e-4` is a number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jasper_rag import atomic_files
+from jasper_rag.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads YAML 1.2 floats: PyYAML follows YAML 1.1, where `1e-4` without a dot is a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: The file is missing, is not YAML, or does not hold a mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("there is no such file.", path=path, remedy="Give the path of a YAML file.")
+    try:
+        # A subclass of SafeLoader: no tag can build an object.
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text ({error.reason}).", path=path, remedy="Save it as UTF-8.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = None if mark is None else mark.line + 1
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise InputError(f"not valid YAML: {problem}.", path=path, line=line, remedy="Mend the line.") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f"holds a {type(value).__name__}, not keys and values.", path=path, remedy="Write key: value.")
+    return value
+
+
+def write_yaml(path: str | Path, value: dict[str, Any]) -> None:
+    """Write `value` atomically, keys in the order given."""
+    atomic_files.write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
