@@ -1,0 +1,88 @@
+"""What people see: stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jasper_rag.evaluation.systems import SYSTEM_NAMES
+from jasper_rag.progress import quiet as no_bars
+
+
+@contextmanager
+def talking(quiet: bool) -> Iterator[None]:
+    """Log the library's own messages to stderr, or nothing below a warning when `quiet`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("jasper_rag")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        with no_bars(quiet):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def say(text: str = "", *, quiet: bool = False) -> None:
+    """One line of talk on stderr."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def put_json(value: Any) -> None:
+    """Data as JSON on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def put_comparison(metrics: Mapping[str, Any]) -> None:
+    """The comparison table and its verdict on stdout."""
+    table = Table(title=f"{metrics['dataset']}, {metrics['split']} split: {metrics['questions']:,} questions", box=None)
+    table.add_column("system", no_wrap=True)
+    for name in ("nDCG@10", "95 % interval", "R@10", "MRR@10", "p vs plain", "train s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    best = max(float(figures["ndcg@10"]) for figures in metrics["systems"].values())
+    for key, figures in metrics["systems"].items():
+        p_value = figures.get("p_value")
+        table.add_row(
+            SYSTEM_NAMES.get(key, key),
+            f"{figures['ndcg@10']:.3f}",
+            f"{figures['ndcg@10_low']:.3f}-{figures['ndcg@10_high']:.3f}",
+            f"{figures['recall@10']:.3f}",
+            f"{figures['mrr@10']:.3f}",
+            "" if p_value is None else f"{p_value:.4f}",
+            f"{figures['train_seconds']:.1f}" if figures["train_seconds"] else "",
+            style="bold" if figures["ndcg@10"] == best else "",
+        )
+    # Piped output has no terminal to ask for its width; the table must not be folded there.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table)
+    console.print(f"\n{metrics['verdict']}", soft_wrap=True)
+
+
+def put_hits(hits: Sequence[Any]) -> None:
+    """Search hits on stdout: rank, score, id, title, and the beginning of the text."""
+    for hit in hits:
+        document = hit.document
+        title = f"  {document.title}" if document.title and document.title != document.id else ""
+        print(f"{hit.rank:>3}  {hit.score:7.3f}  {document.id}{title}")
+        if document.text:
+            print(textwrap.shorten(document.text, 160, placeholder=" ..."), end="\n\n")
+
+
+def hits_as_json(hits: Sequence[Any]) -> list[dict[str, Any]]:
+    """Search hits as plain values."""
+    return [
+        {"rank": h.rank, "score": h.score, "id": h.document.id, "title": h.document.title, "text": h.document.text}
+        for h in hits
+    ]

@@ -1,0 +1,22 @@
+"""Flags that several verbs share, described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunDirectory = Annotated[Path, typer.Option("--run", help="Run directory that `jasper fit` wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr, no progress bars.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never contact a model hub.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; flags override it.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same numbers on a CPU. [default: 0]")]
+EncoderName = Annotated[
+    str | None, typer.Option("--encoder", help="Model name on the hub, or a folder. [default: all-MiniLM-L6-v2]")
+]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-seq-length", min=3, help="Tokens read of a text. [default: the model's limit]")
+]
+Language = Annotated[str | None, typer.Option("--language", help="Of BM25's stemmer; `none` for none.")]
