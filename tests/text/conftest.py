@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ def handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                     self.send_header(name, value)
             self.end_headers()
             cut = server.cuts.pop(0) if server.cuts else len(body)
-            self.wfile.write(body[:cut])
+            with contextlib.suppress(ConnectionError):  # the client may have hung up
+                self.wfile.write(body[:cut])
             self.close_connection = True
 
     return Handler

@@ -101,7 +101,7 @@ def test_a_header_that_lies(tmp_path: Path) -> None:
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = (5).to_bytes(4, "little")
     (tmp_path / "a.zip").write_bytes(content)
-    refused(tmp_path / "a.zip", "not a readable zip|larger than it claims")
+    refused(tmp_path / "a.zip", "not a readable zip")
 
 
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -193,6 +194,16 @@ def test_a_server_that_talks_nonsense(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(urllib.request, "urlopen", nonsense)
     with pytest.raises(InputError, match="reset"):
         download("http://127.0.0.1/a.zip", tmp_path / "a.zip", tries=1)
+
+
+def test_a_connection_that_breaks_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> bytes:
+        raise ConnectionResetError(104, "reset")
+
+    answer = SimpleNamespace(status=200, headers={}, read=broken)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: contextlib.nullcontext(answer))
+    with pytest.raises(InputError, match="no progress in 2 tries, at 0 bytes: ConnectionResetError"):
+        download("http://127.0.0.1/a.zip", tmp_path / "a.zip", tries=2, pause=0.0)
 
 
 def test_offline_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

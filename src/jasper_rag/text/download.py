@@ -114,9 +114,8 @@ def _complete(url: str, part: Path, tries: int, pause: float, timeout: float) ->
             _transfer(url, part, timeout)
             return
         except _Broken as error:
-            if _size(part) > furthest:
-                furthest, failed = _size(part), 0
-            failed += 1
+            failed = 0 if _size(part) > furthest else failed + 1
+            furthest = max(furthest, _size(part))
             if failed >= tries:
                 raise InputError(
                     f"{url}: no progress in {tries} tries, at {_size(part):,} bytes: {error}.",

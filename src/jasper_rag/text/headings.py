@@ -25,24 +25,30 @@ def heading_starts(text: str) -> list[int]:
     lines = text.splitlines(keepends=True)
     starts = []
     position = 0
-    outside = _outside_fences(lines)
+    fenced = fenced_lines(lines)
     for number, line in enumerate(lines):
-        if outside[number] and len(line) <= LONGEST_HEADING and _is_heading(lines, number):
+        if not fenced[number] and len(line) <= LONGEST_HEADING and _is_heading(lines, number):
             overlined = number > 0 and _underlines(lines[number - 1], line) and _underlines(lines[number + 1], line)
             starts.append(position - len(lines[number - 1]) if overlined else position)
         position += len(line)
     return starts
 
 
-def _outside_fences(lines: Sequence[str]) -> list[bool]:
-    outside = []
+def fenced_lines(lines: Sequence[str]) -> list[bool]:
+    """Say of every line whether it belongs to a fenced code block (``` or ~~~), the fences included."""
+    fenced = []
     fence = ""
+    above = ""
     for line in lines:
         mark = _FENCE.match(line)
-        outside.append(not fence and not mark)
+        if mark and not fence and above.strip() and not line.strip(" \t\r\n~"):
+            # Tildes as long as the line of text above them underline it, in reStructuredText.
+            mark = None if len(line.strip()) >= max(len(above.strip()), 4) else mark
+        fenced.append(bool(fence or mark))
         if mark and fence in ("", mark.group(1)):
             fence = "" if fence else mark.group(1)
-    return outside
+        above = line
+    return fenced
 
 
 def _is_heading(lines: Sequence[str], number: int) -> bool:

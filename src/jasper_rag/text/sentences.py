@@ -6,6 +6,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from jasper_rag.text.headings import fenced_lines
+
 Span = tuple[int, int]
 """Start and end (exclusive) in characters."""
 
@@ -46,7 +48,6 @@ _COUNTER = re.compile(r"(?:\d{1,3}\.)*\d{1,3}|[ivxlc]{1,5}|[a-z]")
 _LETTERS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _LONGEST_TOKEN = 20
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
-_FENCE = re.compile(r"\s*(```|~~~)")
 _ITEM = re.compile(r"\s*(?:[-*+•–]|\d{1,3}[.)]|\(?[a-z]\))\s+\S")  # noqa: RUF001
 _HEADING = re.compile(r" {0,3}#{1,6}\s+\S")
 _RULE = re.compile(r"\s*([=\-~^*_#]{3,})\s*$")
@@ -81,6 +82,8 @@ def sentence_spans(text: str) -> list[Span]:
         return spans
     cased = any(character.isupper() for character in text)
     for start, end, fenced in _blocks(text):
+        if not text[start:end].strip():
+            continue
         spans += _trimmed(text, start, end) if fenced else _block_spans(text, start, end, cased)
     return spans
 
@@ -110,29 +113,18 @@ def _trimmed(text: str, start: int, end: int) -> list[Span]:
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, end, whether it is a fenced code block): paragraphs, headings and list items."""
     begin = 0
-    fence = ""
-    for start, end in _lines(text):
+    before = False
+    for (start, end), fenced in zip(_lines(text), fenced_lines(text.splitlines(keepends=True)), strict=True):
         line = text[start:end]
-        mark = _FENCE.match(line)
-        if fence:
-            if mark and mark.group(1) == fence:
-                yield begin, end, True
-                begin, fence = end, ""
-            continue
-        if mark:
-            yield begin, start, False
-            begin, fence = start, mark.group(1)
-        elif not line.strip() or _HEADING.match(line) or _RULE.match(line):
-            # The line of marks under a heading stays with it.
-            if _HEADING.match(line):
-                yield begin, start, False
-                begin = start
+        heading = not fenced and _HEADING.match(line) is not None
+        if fenced != before or heading or (not fenced and _ITEM.match(line)):
+            yield begin, start, before
+            begin, before = start, fenced
+        # The line of marks under a heading stays with it.
+        if heading or (not fenced and (not line.strip() or _RULE.match(line))):
             yield begin, end, False
             begin = end
-        elif _ITEM.match(line):
-            yield begin, start, False
-            begin = start
-    yield begin, len(text), bool(fence)
+    yield begin, len(text), before
 
 
 def _block_spans(text: str, start: int, end: int, cased: bool) -> Iterator[Span]:

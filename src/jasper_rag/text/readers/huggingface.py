@@ -61,10 +61,11 @@ def read_hugging_face(
 
 def is_saved_dataset(directory: Path) -> bool:
     """Say whether a folder, or its sub-folders corpus and queries, were written by `save_to_disk`."""
-    if any((directory / file).is_file() for file in ("state.json", "dataset_dict.json")):
-        return True
-    parts = [directory / part for part in ("corpus", "queries")]
-    return all((part / "state.json").is_file() or (part / "dataset_dict.json").is_file() for part in parts)
+    return _is_saved(directory) or all(_is_saved(directory / part) for part in ("corpus", "queries"))
+
+
+def _is_saved(directory: Path) -> bool:
+    return any((directory / file).is_file() for file in ("state.json", "dataset_dict.json"))
 
 
 def _library(source: str | Path) -> ModuleType:
@@ -99,13 +100,16 @@ def _from_hub(library: ModuleType, repository: str, configuration: str, given: s
 
 
 def _from_disk(library: ModuleType, directory: Path) -> dict[str, _Splits]:
+    if not is_saved_dataset(directory):
+        raise InputError("no dataset here.", remedy="Give a folder that save_to_disk wrote.", path=directory)
+
     def load(folder: Path) -> _Splits:
         loaded = library.load_from_disk(str(folder))
         return loaded if isinstance(loaded, dict) else {"all": loaded}
 
     with _faults(library, str(directory)):
-        folders = {part: directory / part for part in ("corpus", "queries", *_JUDGED)}
-        if is_saved_dataset(folders["corpus"]) and is_saved_dataset(folders["queries"]):
+        if not _is_saved(directory):
+            folders = {part: directory / part for part in ("corpus", "queries", *_JUDGED)}
             return {part: load(folder) for part, folder in folders.items() if folder.is_dir()}
         splits = load(directory)
     if {"corpus", "queries"} <= splits.keys():
