@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, permutation_test
 
-from jasper_rag.evaluation import significance
+from jasper_rag.metrics import significance
 from jasper_rag.metrics.significance import bootstrap_interval, paired_randomisation
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from jasper_rag.metrics.topk import inner_products, row_top_k, top_k
+from jasper_rag.metrics import topk
+from jasper_rag.metrics.topk import as_float32, inner_products, row_top_k, top_k
 
 
 def _small_integers(seed: int, rows: int, columns: int = 3) -> NDArray[np.float32]:
@@ -86,6 +88,35 @@ def test_row_top_k_accepts_read_only_strided_and_double_scores() -> None:
     read_only = np.ones((1, 3), dtype=np.float32)
     read_only.flags.writeable = False
     assert row_top_k(read_only, 2)[1].tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("queries", [1, 3, 20])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_scores_are_inner_products_on_every_path(queries: int, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "_CONVERTED_ROWS", 8)
+    asked, documents = _small_integers(5, queries, 17), _small_integers(6, 30, 17)
+    expected = asked @ documents.T
+    np.testing.assert_array_equal(inner_products(asked, documents.astype(dtype)), expected)
+    np.testing.assert_array_equal(inner_products(asked, np.asfortranarray(documents.astype(dtype))), expected)
+    monkeypatch.delattr(np, "vecdot", raising=False)
+    np.testing.assert_array_equal(inner_products(asked, documents.astype(dtype)), expected)
+
+
+def test_threads_share_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "_SHARE", 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    queries, documents = _small_integers(7, 2), _small_integers(8, 50)
+    np.testing.assert_array_equal(inner_products(queries, documents), queries @ documents.T)
+    documents[49] = np.nan
+    with pytest.raises(ValueError, match="NaN score"):
+        top_k(queries, documents, 1)
+
+
+def test_half_precision_becomes_float32_read_only_or_not() -> None:
+    half = np.random.default_rng(9).standard_normal((5, 3)).astype(np.float16)
+    np.testing.assert_array_equal(as_float32(half), half.astype(np.float32))
+    half.flags.writeable = False
+    np.testing.assert_array_equal(as_float32(half), half.astype(np.float32))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -77,17 +77,10 @@ class BestRows:
 
     def top(self) -> tuple[FloatMatrix, RowMatrix]:
         """Scores float32 [Q, k], descending, and rows int64 [Q, k]; row -1 and score -inf where there are fewer."""
-        entries = self.candidates()
-        place = _places(entries.query, self._queries)
-        within = place < self._k
-        scores = np.full((self._queries, self._k), -np.inf, dtype=np.float32)
-        rows = np.full((self._queries, self._k), NO_DOCUMENT, dtype=np.int64)
-        scores[entries.query[within], place[within]] = entries.score[within]
-        rows[entries.query[within], place[within]] = entries.row[within]
-        return scores, rows
+        return ranked(self.candidates(), self._queries, self._k)
 
     def _merge(self) -> None:
-        merged = in_order(_joined([self._kept, *self._waiting]))
+        merged = _in_order(_joined([self._kept, *self._waiting]))
         self._waiting = []
         place = _places(merged.query, self._queries)
         last = place == self._k - 1
@@ -120,7 +113,19 @@ def row_top_k(scores: FloatMatrix, k: int) -> tuple[FloatMatrix, RowMatrix]:
     return best.top()
 
 
-def in_order(entries: Entries) -> Entries:
+def ranked(entries: Entries, queries: int, k: int) -> tuple[FloatMatrix, RowMatrix]:
+    """The k best entries of each query in any order given, as `BestRows.top` returns them."""
+    entries = _in_order(entries)
+    place = _places(entries.query, queries)
+    within = place < k
+    scores = np.full((queries, k), -np.inf, dtype=np.float32)
+    rows = np.full((queries, k), NO_DOCUMENT, dtype=np.int64)
+    scores[entries.query[within], place[within]] = entries.score[within]
+    rows[entries.query[within], place[within]] = entries.row[within]
+    return scores, rows
+
+
+def _in_order(entries: Entries) -> Entries:
     """Sorted by query, then score descending, then row."""
     return entries.taken(np.lexsort((entries.row, -entries.score, entries.query)))
 
