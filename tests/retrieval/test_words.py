@@ -29,3 +29,14 @@ def test_every_language_has_a_stemmer() -> None:
 def test_unknown_language_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"'klingon'[\s\S]*danish, dutch, english"):
         WordAnalyser.of("klingon")
+
+
+def test_names_of_programs_count_whole_and_in_parts() -> None:
+    analyser = WordAnalyser.of("none")
+    (found,) = analyser.stems(["_remove_tree parseHTTPHeader UTF8 x_y __"])
+    assert found == [
+        *("remove_tree", "remove", "tree"),
+        *("parsehttpheader", "parse", "http", "header"),
+        "utf8",
+        "x_y",
+    ]

@@ -35,11 +35,15 @@ STOP_WORDS = MappingProxyType(
 """Language -> words left out; every name but "none" is also that of a Snowball stemmer."""
 
 _WORD = re.compile(r"\b\w\w+\b")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class WordAnalyser:
     """Text -> stems: lower case, words of two letters or more, stop words out, Snowball stem.
+
+    Names as programs spell them count as themselves and as their parts, so that `remove_tree` and `removeTree` are
+    found by "remove": on code that is the larger part of what BM25 can find (docs/lab_log.md).
 
     Args:
         language: A key of `STOP_WORDS`.
@@ -60,7 +64,7 @@ class WordAnalyser:
 
     def stems(self, texts: Iterable[str]) -> Iterator[list[str]]:
         """The stems of one text after the other, repeats included, in order."""
-        words = ([word for word in _WORD.findall(text.lower()) if word not in self.stop_words] for text in texts)
+        words = ([word for word in _words(text) if word not in self.stop_words] for text in texts)
         if self.language == NO_LANGUAGE:
             yield from words
             return
@@ -68,3 +72,16 @@ class WordAnalyser:
         stemmer = Stemmer.Stemmer(self.language)
         for found in words:
             yield stemmer.stemWords(found)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Lower-case words of `text`; a compound name is followed by its parts of two letters or more."""
+    for found in _WORD.findall(text):
+        word = found.strip("_")
+        if len(word) < 2:
+            continue
+        yield word.lower()
+        if "_" in word or not (word.islower() or word.isupper() or word.istitle()):
+            parts = _PART.findall(word)
+            if len(parts) > 1:
+                yield from (part.lower() for part in parts if len(part) > 1)
