@@ -25,7 +25,7 @@ class _SourceSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, weight: Tensor, scale: float
+        ctx: Any, prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, share: Tensor, scale: float
     ) -> Tensor:
         logits = (prediction * scale) @ sources.T
         rows = torch.arange(len(target), device=target.device)
@@ -36,8 +36,8 @@ class _SourceSoftmax(torch.autograd.Function):
         top = logits.amax(dim=1, keepdim=True)
         exponentials = logits.sub_(top).exp_()
         total = exponentials.sum(dim=1, keepdim=True)
-        losses = total.log().add_(top).squeeze(1) - wanted
-        share = weight / weight.sum()
+        # The large numbers cancel first: log(total) would be lost beside a top of thousands.
+        losses = total.log().squeeze(1) + (top.squeeze(1) - wanted)
         if ctx.needs_input_grad[0]:
             gradient = exponentials.div_(total)
             gradient[rows, target] -= 1.0
@@ -77,22 +77,23 @@ def source_softmax(
     Raises:
         ValueError: The temperature is not positive.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}.")
     if weight is None:
         weight = prediction.new_ones(len(prediction))
+    # Shares of the whole batch: a piece, or a batch, may hold nothing but weights of zero.
+    share = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
     pieces = max(1, -(-len(sources) // chunk))
     if pieces == 1:
-        return _apply(prediction, sources, target, masked, weight, temperature)
-    loss, total = prediction.new_zeros(()), weight.sum()
+        return _apply(prediction, sources, target, masked, share, temperature)
+    loss = prediction.new_zeros(())
     for rows in torch.arange(len(prediction), device=prediction.device).chunk(pieces):
-        piece = _apply(prediction[rows], sources, target[rows], masked[rows], weight[rows], temperature)
-        loss = loss + piece * (weight[rows].sum() / total)
+        loss = loss + _apply(prediction[rows], sources, target[rows], masked[rows], share[rows], temperature)
     return loss
 
 
 def _apply(
-    prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, weight: Tensor, temperature: float
+    prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, share: Tensor, temperature: float
 ) -> Tensor:
-    loss: Tensor = _SourceSoftmax.apply(prediction, sources, target, masked, weight, 1.0 / temperature)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SourceSoftmax.apply(prediction, sources, target, masked, share, 1.0 / temperature)  # type: ignore[no-untyped-call]
     return loss

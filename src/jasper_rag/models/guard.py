@@ -83,7 +83,10 @@ class Guard:
         share = np.full((len(questions), 1), self.alpha, dtype=np.float32)
         if gated and self.gate is not None:
             share *= self.gate.openness(questions)[:, np.newaxis]
-        return unit((1.0 - share) * questions + share * unit(predictions))
+        blended = unit((1.0 - share) * questions + share * unit(predictions))
+        # Dividing by the length again may change last bits: where nothing is blended, the very question comes back.
+        final: Vectors = np.where(share > 0, blended, questions).astype(np.float32, copy=False)
+        return final
 
 
 def mean_top_cosine(questions: Vectors, bank: Vectors, neighbours: int) -> Vectors:

@@ -23,9 +23,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class JASPERPredictor(nn.Module):
     """Predict the answering source:  p = q + q W + s V + head([enc_q(q); enc_s(s)]).
 
-    q is the residual path, W and V the linear path (both start at 0), the rest the documented MLPs, whose last layer
-    starts at 0 when a residual or linear path stands beside them. An untrained predictor is therefore the identity
-    and ranks exactly as the question does. With `residual` and `linear_path` off it is the documented network.
+    q is the residual path, W and V the linear path (both start at 0; W at the identity where the residual path is off),
+    the rest the documented MLPs, whose last layer starts at 0 when a residual or linear path stands beside them. An
+    untrained predictor is therefore the identity and ranks exactly as the question does. With `residual` and
+    `linear_path` off it is the documented network.
 
     Args:
         config: Widths and paths.
@@ -42,6 +43,9 @@ class JASPERPredictor(nn.Module):
         dim, hidden = config.embedding_dim, config.hidden_dim
         if config.linear_path:
             self.question_map = _zero_map(dim)
+            if not config.residual:
+                # All predictions would be 0, which has no direction and gives normalisation a gradient of 1e12.
+                nn.init.eye_(self.question_map.weight)
             self.steering_map = _zero_map(dim)
         if config.mlp:
             self.question_encoder = _mlp(dim, hidden, config)

@@ -52,7 +52,7 @@ def train_predictor(
     config: PredictorTrainingConfig,
     seed: int,
 ) -> TrainedPredictor:
-    """Train `config.members` predictors and average their weights where dev agrees.
+    """Train one predictor and keep its best weights.
 
     The learning rate grows geometrically from first to last step, so that a single run passes through every useful
     scale; dev nDCG@10 picks the point where to stop. It starts at the identity, which is one of the candidates.
@@ -66,15 +66,12 @@ def train_predictor(
         seed: Same seed, same weights on a CPU with the same number of threads.
     """
     started = time.process_time()
-    runs = [_train_member(pairs, dev, documents, predictor, config, seed * 1000 + m) for m in range(config.members)]
-    history = tuple({**row, "member": float(m)} for m, run in enumerate(runs) for row in run.history)
-    model, best = runs[0].model, runs[0].best_ndcg
-    if len(runs) > 1:
-        average = _average([run.model for run in runs])
-        average_ndcg = dev_ndcg(predict(average, dev.vectors), dev, documents)
-        candidates = [(average_ndcg, average), *((run.best_ndcg, run.model) for run in runs)]
-        best, model = max(candidates, key=lambda candidate: candidate[0])
-    return TrainedPredictor(model, history, best, time.process_time() - started)
+    generator = torch.Generator().manual_seed(seed)
+    # Initial weights and dropout draw from the CPU generator, which belongs to the caller (so do those of GPUs).
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model, history, best_ndcg = _run_steps(pairs, dev, documents, JASPERPredictor(predictor), config, generator)
+    return TrainedPredictor(model, tuple(history), best_ndcg, time.process_time() - started)
 
 
 def predict(model: JASPERPredictor, questions: Vectors, steering: Vectors | None = None) -> Vectors:
@@ -82,8 +79,9 @@ def predict(model: JASPERPredictor, questions: Vectors, steering: Vectors | None
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        given = None if steering is None else torch.from_numpy(steering)
-        predicted: Vectors = model(torch.from_numpy(np.ascontiguousarray(questions)), given).numpy()
+        # Copies: the caller's array may be read-only (a memory map) or of another width of float.
+        given = None if steering is None else torch.from_numpy(np.array(steering, dtype=np.float32))
+        predicted: Vectors = model(torch.from_numpy(np.array(questions, dtype=np.float32)), given).numpy()
     model.train(was_training)
     return predicted
 
@@ -93,27 +91,6 @@ def dev_ndcg(query_vectors: Vectors, dev: EmbeddedQueries, documents: Vectors, k
     return float(ndcg(top_k(query_vectors, documents, k)[1], dev.judgements, k).mean())
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    model: JASPERPredictor
-    history: list[HistoryRow]
-    best_ndcg: float
-
-
-def _train_member(
-    pairs: TrainingPairs,
-    dev: EmbeddedQueries,
-    documents: Vectors,
-    predictor: JASPERPredictorConfig,
-    config: PredictorTrainingConfig,
-    seed: int,
-) -> _Run:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _run_steps(pairs, dev, documents, JASPERPredictor(predictor), config, generator)
-
-
 def _run_steps(
     pairs: TrainingPairs,
     dev: EmbeddedQueries,
@@ -121,7 +98,7 @@ def _run_steps(
     model: JASPERPredictor,
     config: PredictorTrainingConfig,
     generator: torch.Generator,
-) -> _Run:
+) -> tuple[JASPERPredictor, list[HistoryRow], float]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate_start, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
@@ -157,10 +134,12 @@ def _run_steps(
                 best_ndcg, best_state, since_best = score, copy.deepcopy(model.state_dict()), 0
             else:
                 since_best += 1
-                if since_best >= config.patience:
+                # A few dev questions stand still while the rate is small: no giving up before half of the way.
+                moved = best_ndcg > question_ndcg or 2 * (step + 1) >= config.steps
+                if moved and since_best >= config.patience:
                     break
     model.load_state_dict(best_state)
-    return _Run(model.eval(), history, best_ndcg)
+    return model.eval(), history, best_ndcg
 
 
 def _step(
@@ -188,10 +167,3 @@ def _batches(pairs: int, batch_size: int, generator: torch.Generator) -> Iterato
     while True:
         order = torch.randperm(pairs, generator=generator)
         yield from torch.split(order[: pairs - pairs % size], size)
-
-
-def _average(models: list[JASPERPredictor]) -> JASPERPredictor:
-    average = copy.deepcopy(models[0])
-    states = [model.state_dict() for model in models]
-    average.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
-    return average

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class PredictorTrainingConfig(BaseModel):
     """How the predictor is trained on cached embeddings; defaults chosen on dev splits (docs/lab_log.md)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    temperature: float = Field(0.03, gt=0, description="Divides the cosines inside the softmax over all sources.")
+    temperature: float = Field(0.025, gt=0, description="Divides the cosines inside the softmax over all sources.")
     batch_size: int = Field(512, gt=0, description="Question-source pairs per step.")
     steps: int = Field(500, gt=0, description="Most optimiser steps of one run.")
     evaluations: int = Field(25, gt=0, description="Dev evaluations spread over the steps.")
@@ -18,7 +18,6 @@ class PredictorTrainingConfig(BaseModel):
     learning_rate_start: float = Field(1e-4, gt=0, description="Learning rate of the first step.")
     learning_rate_end: float = Field(3e-3, gt=0, description="Learning rate of the last step; it grows geometrically.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    members: int = Field(1, gt=0, description="Independent runs whose weights are averaged into one predictor.")
 
     @model_validator(mode="after")
     def _rates_grow(self) -> PredictorTrainingConfig:
@@ -40,8 +39,8 @@ class GuardConfig(BaseModel):
         0.1, gt=0, le=1, description="Dev p-value against the plain encoder above which a = 0 is kept."
     )
     gate: bool = Field(True, description="Fit the per-question familiarity gate.")
-    gate_low: float = Field(0.01, ge=0, lt=1, description="Dev quantile of familiarity where the gate is closed.")
-    gate_high: float = Field(0.10, gt=0, le=1, description="Dev quantile of familiarity where the gate is fully open.")
+    gate_low: float = Field(0.05, ge=0, lt=1, description="Dev quantile of familiarity where the gate is closed.")
+    gate_high: float = Field(0.2, gt=0, le=1, description="Dev quantile of familiarity where the gate is fully open.")
     bank_size: int = Field(2048, gt=0, description="Most train questions kept in the gate's bank.")
     neighbours: int = Field(5, gt=0, description="Nearest bank questions that make up the familiarity.")
 

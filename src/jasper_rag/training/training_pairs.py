@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jasper_rag.embedding.embedded_set import EmbeddedSet
+from jasper_rag.text.leakage import normalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,18 @@ def training_pairs(embedded: EmbeddedSet) -> TrainingPairs:
         questions=torch.from_numpy(np.ascontiguousarray(train.vectors)),
         sources=torch.from_numpy(np.ascontiguousarray(embedded.vectors[documents])),
         pairs=torch.from_numpy(np.stack([question_rows, source_rows], axis=1).astype(np.int64)),
-        known_positives=torch.from_numpy(_padded_rows(question_rows, source_rows, len(train))),
+        known_positives=torch.from_numpy(_known_positives(train.texts, question_rows, source_rows)),
         relevance=torch.from_numpy((grades / highest[question_rows]).astype(np.float32)),
     )
+
+
+def _known_positives(texts: Sequence[str], question_rows: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
+    """Source rows by question, int64 [Q, W]: questions of equal text share theirs, whatever their ids."""
+    first: dict[str, int] = {}
+    group = np.array([first.setdefault(normalised(text), row) for row, text in enumerate(texts)])
+    answered = np.unique(np.stack([group[question_rows], source_rows]), axis=1)
+    shared: np.ndarray = _padded_rows(answered[0], answered[1], len(texts))[group]
+    return shared
 
 
 def _padded_rows(question_rows: np.ndarray, source_rows: np.ndarray, questions: int) -> np.ndarray:

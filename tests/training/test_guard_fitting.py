@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
+from jasper_rag.metrics.judgements import Judgements
+from jasper_rag.metrics.significance import paired_randomisation
+from jasper_rag.models.guard import Vectors, unit
+from jasper_rag.training.guard_fitting import FittedGuard, fit_guard
+from jasper_rag.training.predictor_training_config import GuardConfig
+
+
+def fit(
+    given: EmbeddedSet, predictions: Vectors, *, dev: EmbeddedQueries | None = None, **settings: Any
+) -> FittedGuard:
+    train = given.splits["train"].vectors
+    return fit_guard(train, dev or given.splits["dev"], predictions, given.vectors, GuardConfig(**settings), seed=7)
+
+
+def towards_the_answer(given: EmbeddedSet, spread: float = 0.3) -> Vectors:
+    """Predictions better than the question, but not perfect."""
+    noise = np.random.default_rng(1).standard_normal((80, 16))
+    return unit((given.vectors[120:200] + spread * noise).astype(np.float32))
+
+
+def noise(seed: int = 2) -> Vectors:
+    return unit(np.random.default_rng(seed).standard_normal((80, 16)).astype(np.float32))
+
+
+def ndcg_by_hand(queries: Vectors, given: EmbeddedSet) -> np.ndarray:
+    values = []
+    for query, answer in zip(queries, given.splits["dev"].judgements.documents, strict=True):
+        order = sorted(range(200), key=lambda row: -float(query @ given.vectors[row]))
+        rank = 1 + order.index(answer)
+        values.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
+    return np.array(values)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.3, 0.5])
+def test_alpha_is_the_best_of_the_grid(turned: EmbeddedSet, step: float) -> None:
+    predictions, questions = towards_the_answer(turned), turned.splits["dev"].vectors
+    fitted = fit(turned, predictions, alpha_step=step)
+    grid = {0.1: [i / 10 for i in range(11)], 0.3: [0, 0.3, 0.6, 0.9, 1], 0.5: [0, 0.5, 1]}[step]
+    values = {alpha: ndcg_by_hand(unit((1 - alpha) * questions + alpha * predictions), turned) for alpha in grid}
+    curve = {alpha: value.mean() for alpha, value in values.items()}
+    assert list(fitted.curve) == pytest.approx(grid)
+    assert list(fitted.curve.values()) == pytest.approx(list(curve.values()))
+    best = max(curve, key=lambda alpha: curve[alpha])
+    assert best > 0
+    assert fitted.guard.alpha == pytest.approx(best)
+    assert fitted.p_value == pytest.approx(paired_randomisation(values[best], values[0], 7))
+    assert fitted.p_value < 0.01
+
+
+def test_equal_values_take_the_smaller_alpha(turned: EmbeddedSet) -> None:
+    # Questions on their answers, predictions too: every alpha is as good as 0.
+    dev = replace(turned.splits["dev"], vectors=turned.vectors[120:200])
+    fitted = fit(turned, turned.vectors[120:200], dev=dev)
+    assert set(fitted.curve.values()) == {1.0}
+    assert (fitted.guard.alpha, fitted.p_value) == (0.0, 1.0)
+    # Predictions on the answers: from some alpha on, all are as good as 1.
+    fitted = fit(turned, turned.vectors[120:200])
+    perfect = [alpha for alpha, value in fitted.curve.items() if value == 1.0]
+    assert len(perfect) > 2
+    assert fitted.guard.alpha == min(perfect)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_ships_the_plain_encoder(turned: EmbeddedSet, seed: int) -> None:
+    assert fit(turned, noise(seed)).guard.alpha == 0.0
+
+
+def test_a_gain_that_may_be_chance_ships_the_plain_encoder(turned: EmbeddedSet) -> None:
+    # Two questions out of 80 get better, the rest stays: p is about 1/2.
+    questions = turned.splits["dev"].vectors
+    improved = ndcg_by_hand(questions, turned).argsort()[:2]
+    predictions = questions.copy()
+    predictions[improved] = turned.vectors[120 + improved]
+    fitted = fit(turned, predictions)
+    assert max(fitted.curve.values()) > fitted.curve[0.0]
+    assert fitted.p_value == pytest.approx(0.5, abs=0.03)
+    assert fitted.guard.alpha == 0.0
+    assert fit(turned, predictions, significance=0.6).guard.alpha > 0.0
+
+
+def test_gate_is_made_of_dev_quantiles(turned: EmbeddedSet) -> None:
+    fitted = fit(turned, noise(), gate_low=0.05, gate_high=0.4, neighbours=3)
+    train, dev = turned.splits["train"].vectors, turned.splits["dev"].vectors
+    familiarity = [np.mean(sorted(train @ question)[-3:]) for question in dev]
+    gate = fitted.guard.gate
+    assert gate is not None
+    np.testing.assert_array_equal(gate.bank, train)
+    assert (gate.low, gate.high) == pytest.approx(tuple(np.quantile(familiarity, [0.05, 0.4])), abs=1e-5)
+    openness = gate.openness(dev)
+    assert (openness == 0).mean() == pytest.approx(0.05, abs=0.02)
+    assert fitted.open_share == pytest.approx(0.6, abs=0.02) == (openness == 1).mean()
+
+
+def test_bank_is_a_sample_decided_by_the_seed(turned: EmbeddedSet) -> None:
+    train = turned.splits["train"].vectors
+    first, again = (fit(turned, noise(), bank_size=30).guard.gate for _ in range(2))
+    other = fit_guard(train, turned.splits["dev"], noise(), turned.vectors, GuardConfig(bank_size=30), 8).guard.gate
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    rows = [int(np.flatnonzero((train == vector).all(axis=1))[0]) for vector in first.bank]
+    assert len(set(rows)) == 30
+    np.testing.assert_array_equal(first.bank, again.bank)
+    assert not np.array_equal(first.bank, other.bank)
+
+
+def test_far_away_questions_keep_the_plain_vector_to_the_bit() -> None:
+    generator = np.random.default_rng(0)
+
+    def half(count: int, first: int) -> Vectors:
+        vectors = np.zeros((count, 16), dtype=np.float32)
+        vectors[:, first : first + 8] = generator.standard_normal((count, 8))
+        return unit(vectors)
+
+    documents, answers = half(200, 0), np.arange(40)
+    near = unit(documents[answers] + half(40, 0))
+    judgements = Judgements(np.arange(41), answers, np.ones_like(answers))
+    dev = EmbeddedQueries(tuple(map(str, answers)), tuple(map(str, answers)), near, judgements)
+    fitted = fit_guard(unit(near + 0.3 * half(40, 0)), dev, documents[answers], documents, GuardConfig(), 0)
+    assert fitted.guard.alpha > 0
+    far = half(25, 8)
+    gate = fitted.guard.gate
+    assert gate is not None
+    assert not gate.openness(far).any()
+    np.testing.assert_array_equal(fitted.guard.blend(far, half(25, 0)), far)
+    assert not np.array_equal(fitted.guard.blend(far, half(25, 0), gated=False), far)
+
+
+def test_without_a_gate_every_question_is_open(turned: EmbeddedSet) -> None:
+    fitted = fit(turned, towards_the_answer(turned), gate=False)
+    assert fitted.guard.gate is None
+    assert fitted.open_share == 1.0
+
+
+def test_equal_dev_questions_still_make_a_gate(turned: EmbeddedSet) -> None:
+    dev = turned.splits["dev"]
+    fitted = fit(turned, noise(), dev=replace(dev, vectors=np.repeat(dev.vectors[:1], 80, axis=0)))
+    gate = fitted.guard.gate
+    assert gate is not None
+    assert gate.high == pytest.approx(gate.low + 1e-6)
