@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jasper_rag.embedding.embedded_set import EmbeddedQueries
 from jasper_rag.embedding.vectors import Vectors
@@ -71,6 +72,8 @@ class Comparison:
         alpha: The guard's blend.
         weights: The fusion weights.
         documents: Size of the corpus.
+        unseen: bool [Q], True where none of a question's sources was a train source; a question about a source that
+            training has seen is easier.
     """
 
     dataset: str
@@ -81,6 +84,7 @@ class Comparison:
     alpha: float
     weights: FusionWeights
     documents: int
+    unseen: NDArray[np.bool_]
 
     def to_metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`; p-values are two-sided paired randomisation against the plain encoder."""
@@ -108,8 +112,16 @@ class Comparison:
             "fusion_weight": self.weights.jasper,
             "fusion_weight_plain": self.weights.plain,
             "p_value": p_value,
+            "unseen_sources": self._on_unseen_sources(),
             "verdict": verdict(systems, self.alpha, len(plain)),
         }
+
+    def _on_unseen_sources(self) -> dict[str, Any]:
+        questions = int(self.unseen.sum())
+        if not questions:
+            return {"questions": 0, "ndcg@10": {}}
+        means = {key: float(run.values["ndcg@10"][self.unseen].mean()) for key, run in self.runs.items()}
+        return {"questions": questions, "ndcg@10": means}
 
 
 def choose_fusion_weights(
@@ -135,6 +147,7 @@ def compare(
     weights: FusionWeights,
     alpha: float,
     train_seconds: Mapping[str, float],
+    train_sources: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Run every system on `queries`.
@@ -150,12 +163,24 @@ def compare(
         weights: From dev.
         alpha: The guard's blend, for the record.
         train_seconds: System key -> CPU seconds.
+        train_sources: Rows of the documents that train questions ask for; None where training saw another corpus.
         seed: Of intervals and tests.
     """
     ranks = lexicographic_ranks(document_ids)
     searched = _search_all(queries, vectors, documents, lexical, weights)
     runs = {key: _run(scores, rows, queries, ranks) for key, (scores, rows) in searched}
-    return Comparison(dataset, split, seed, runs, dict(train_seconds), alpha, weights, len(documents))
+    unseen = _unseen(queries, np.empty(0, dtype=np.int64) if train_sources is None else train_sources)
+    return Comparison(dataset, split, seed, runs, dict(train_seconds), alpha, weights, len(documents), unseen)
+
+
+def _unseen(queries: EmbeddedQueries, train_sources: NDArray[np.int64]) -> NDArray[np.bool_]:
+    judgements = queries.judgements
+    # Below 0 stands a document outside the corpus; two of them need not be the same.
+    relevant = (judgements.grades > 0) & (judgements.documents >= 0)
+    seen = relevant & np.isin(judgements.documents, train_sources)
+    question_of_entry = np.repeat(np.arange(len(queries)), np.diff(judgements.indptr))
+    unseen: NDArray[np.bool_] = np.bincount(question_of_entry[seen], minlength=len(queries)) == 0
+    return unseen
 
 
 def _search_all(
