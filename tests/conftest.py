@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
+import re
 import tempfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import settings
+
+from jasper_rag.embedding.encoder_identity import EncoderIdentity
+from jasper_rag.embedding.vectors import Role, Vectors
+from jasper_rag.text.records import Document, Query, RetrievalSet
+
+if TYPE_CHECKING:
+    from jasper_rag.jasper import Jasper
+    from jasper_rag.jasper_config import JasperConfig
 
 # Derandomised and without a deadline: a run on a busy machine gives what the last one gave.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
@@ -37,3 +52,85 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def repository() -> Path:
     """Root of the working tree."""
     return Path(__file__).resolve().parents[1]
+
+
+_PAIRS = """
+car/automobile doctor/physician child/infant road/street house/dwelling film/movie stone/rock ship/vessel
+forest/woods sofa/couch shop/store autumn/fall lawyer/attorney truck/lorry garbage/rubbish picture/image
+journey/trip error/mistake engine/motor soil/earth pupil/student gift/present illness/disease friend/comrade
+"""
+SYNONYMS = dict(pair.split("/") for pair in _PAIRS.split())
+"""What documents say -> what questions say."""
+
+
+class WordEncoder:
+    """A bag of words: each word has a random direction of its own, so synonyms have nothing in common."""
+
+    def __init__(self, seed: int = 0, dimension: int = 24) -> None:
+        self.seed, self.dimension = seed, dimension
+
+    def vector(self, word: str) -> Vectors:
+        """Direction of one word, float32 [D]."""
+        generator = np.random.default_rng([self.seed, zlib.crc32(word.encode())])
+        return generator.standard_normal(self.dimension).astype(np.float32)
+
+    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
+        sums = [sum(map(self.vector, re.findall(r"[a-z]+", text.lower()))) for text in texts]
+        vectors = np.array(sums, dtype=np.float32).reshape(len(texts), self.dimension)
+        normalised: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return normalised
+
+    def identity(self) -> EncoderIdentity:
+        return EncoderIdentity(name=f"words-{self.seed}", weights_sha256=f"{self.seed:064x}", dimension=self.dimension)
+
+
+@pytest.fixture
+def word_encoder() -> WordEncoder:
+    """A fresh encoder of 24 dimensions; equal to every other one."""
+    return WordEncoder()
+
+
+@pytest.fixture(scope="session")
+def synonym_set() -> RetrievalSet:
+    """Set of 160 documents of three words; each is asked for by one of its words and synonyms of the other two.
+
+    Neither a plain bag of words nor BM25 finds them; a linear map from synonym to word does.
+    """
+    generator = random.Random(0)
+    documents, queries, qrels = [], [], {}
+    for number, words in enumerate(generator.sample(list(itertools.combinations(SYNONYMS, 3)), 160)):
+        kept, *replaced = generator.sample(words, 3)
+        documents.append(Document(f"d{number}", f"{' and '.join(words)}", f"Note {number}"))
+        queries.append(Query(f"q{number}", f"{' or '.join([kept, *(SYNONYMS[word] for word in replaced)])}?"))
+        qrels[f"q{number}"] = {f"d{number}": 1}
+    return RetrievalSet("synonyms", tuple(documents), tuple(queries), {"all": qrels})
+
+
+@pytest.fixture(scope="session")
+def word_vectors() -> dict[str, list[float]]:
+    """The directions that `WordEncoder` gives to the words of `synonym_set`."""
+    words = [*SYNONYMS, *SYNONYMS.values(), "and", "or", "note"]
+    return {word: WordEncoder().vector(word).tolist() for word in words}
+
+
+@pytest.fixture(scope="session")
+def quick_settings() -> dict[str, float]:
+    """Dotted settings under which `synonym_set` is learnt in a quarter of a second."""
+    rates = {"training.learning_rate_start": 0.003, "training.learning_rate_end": 0.02}
+    return {"training.steps": 60, "training.evaluations": 6, **rates}
+
+
+@pytest.fixture(scope="session")
+def quick_config(quick_settings: dict[str, float]) -> JasperConfig:
+    """`quick_settings` as a configuration."""
+    from jasper_rag.jasper_config import load_config
+
+    return load_config(overrides=quick_settings)
+
+
+@pytest.fixture(scope="session")
+def fitted(synonym_set: RetrievalSet, quick_config: JasperConfig) -> Jasper:
+    """Fitted on `synonym_set` with the `WordEncoder`; shared, so leave it as it is."""
+    from jasper_rag.jasper import Jasper
+
+    return Jasper.fit(synonym_set, encoder=WordEncoder(), config=quick_config)

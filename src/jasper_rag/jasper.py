@@ -9,27 +9,26 @@ from typing import Literal
 
 import numpy as np
 
-from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet, embed_set
+from jasper_rag.embedding.embedded_set import embed_set
 from jasper_rag.embedding.embedding_store import EmbeddingStore
 from jasper_rag.embedding.encoder import Encoder, as_encoder, identity_of
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
-from jasper_rag.embedding.sentence_encoder import SentenceEncoder
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
-from jasper_rag.evaluation.comparison import Comparison, QueryVectors, choose_fusion_weights, compare
-from jasper_rag.evaluation.linear_adapter import train_linear_adapter
+from jasper_rag.evaluation.comparison import Comparison
+from jasper_rag.fitting import FitRecord as FitRecord
+from jasper_rag.fitting import compare_model, fit_model
 from jasper_rag.jasper_config import JasperConfig
-from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.guard import unit
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.retrieval.retriever import HybridRetriever
-from jasper_rag.saved_model import SavedModel, read_description, read_model, write_model
+from jasper_rag.retrieval.words import WordAnalyser
+from jasper_rag.saved_model import SavedModel, read_model, write_model
 from jasper_rag.text.in_memory import Corpus, Questions, retrieval_set_of
-from jasper_rag.text.leakage import LeakReport, leak_report
-from jasper_rag.text.records import Document, RetrievalSet
+from jasper_rag.text.leakage import leak_report
+from jasper_rag.text.records import Document, Qrels, RetrievalSet
 from jasper_rag.text.splitting import ensure_splits
-from jasper_rag.training.guard_fitting import FittedGuard, fit_guard
-from jasper_rag.training.predictor_training import TrainedPredictor, predict, train_predictor
-from jasper_rag.training.training_pairs import training_pairs
+from jasper_rag.training.predictor_training import predict
 
 MODEL_FOLDER = "model"
 
@@ -44,27 +43,6 @@ class SearchHit:
     rank: int
     score: float
     document: Document
-
-
-@dataclass(frozen=True, slots=True)
-class FitRecord:
-    """What `Jasper.fit` saw and measured; kept with the object, not with a saved model.
-
-    Args:
-        embedded: The vectors and judgements of every split.
-        leaks: What the splits share.
-        trained: The predictor's training.
-        guard: The guard's dev curve.
-        comparison: All systems on the test split; None when there is no test question.
-        truncated_share: Share of documents longer than the encoder reads; None if the encoder cannot tell.
-    """
-
-    embedded: EmbeddedSet
-    leaks: LeakReport
-    trained: TrainedPredictor
-    guard: FittedGuard
-    comparison: Comparison | None
-    truncated_share: float | None
 
 
 class Jasper:
@@ -114,26 +92,22 @@ class Jasper:
             offline: Never contact a model hub.
 
         Raises:
-            InputError: Unusable documents, questions, splits or encoder.
+            InputError: Unusable documents, questions, splits, settings or encoder.
         """
         config = config or JasperConfig()
-        retrieval_set = _as_set(corpus, questions)
-        splits = ensure_splits(retrieval_set, config.seed)
-        if not {"train", "dev"} <= splits.qrels.keys():
-            raise InputError(
-                f"{splits.name} has no questions to train on (splits: {', '.join(sorted(splits.qrels)) or 'none'}).",
-                remedy="Add qrels/train.tsv, or evaluate a run on this set: jasper evaluate --run R --data D.",
-            )
+        # All that can be wrong is looked at before the encoder is loaded and every text embedded.
+        splits = _trainable(_as_set(corpus, questions), config.seed)
+        WordAnalyser.of(config.language)
         usable = _usable_encoder(encoder, config, offline)
         embedded = embed_set(splits, usable, store or EmbeddingStore())
-        record, model = _fit_embedded(embedded, leak_report(splits), usable, config)
+        record, model = fit_model(embedded, leak_report(splits), usable, config)
         return cls(model, usable, record, offline=offline)
 
     def transform(self, query_vectors: Vectors, *, gated: bool = True) -> Vectors:
         """Question vectors to search vectors: float32 [Q, D] in, float32 [Q, D] unit rows out.
 
         Args:
-            query_vectors: From the same encoder as the documents.
+            query_vectors: From the same encoder as the documents; scaled to unit length where they are not.
             gated: False leaves the per-question gate out.
 
         Raises:
@@ -143,7 +117,10 @@ class Jasper:
         if query_vectors.ndim != 2 or query_vectors.shape[1] != dimension:
             remedy = f"Give an array of shape [questions, {dimension}] from the encoder {self.model.identity.name}."
             raise InputError(f"question vectors of shape {list(query_vectors.shape)}.", remedy=remedy)
-        return self.model.guard.blend(query_vectors, predict(self.model.predictor, query_vectors), gated=gated)
+        questions = np.ascontiguousarray(query_vectors, dtype=np.float32)
+        if not np.allclose(np.linalg.norm(questions, axis=1), 1.0, atol=1e-3):
+            questions = unit(questions)
+        return self.model.guard.blend(questions, predict(self.model.predictor, questions), gated=gated)
 
     def search(self, question: str, k: int = 10, ranker: Ranker = "hybrid") -> list[SearchHit]:
         """The k best documents for one question, best first.
@@ -155,8 +132,12 @@ class Jasper:
 
     def search_many(self, questions: Sequence[str], k: int = 10, ranker: Ranker = "hybrid") -> list[list[SearchHit]]:
         """`search` of several questions at once."""
-        if k < 1 or not all(question.strip() for question in questions):
-            raise InputError("a question is empty or k is below 1.", remedy="Give a question, and k >= 1.")
+        if k < 1:
+            raise InputError(f"{k} documents were asked for.", field="k", remedy="Give k >= 1.")
+        if not all(question.strip() for question in questions):
+            raise InputError("the question is empty.", field="question", remedy="Ask with at least one word.")
+        if not questions:
+            return []
         vectors = self.encoder.encode(list(questions), "query")
         retriever = HybridRetriever(self.model.vectors, self.model.lexical, self.model.weights.jasper)
         if ranker == "plain":
@@ -179,15 +160,12 @@ class Jasper:
         """Compare the trained search with the plain encoder and BM25 on any set, in its own corpus.
 
         Raises:
-            InputError: The set has no such split.
+            InputError: The set has no such split, or the split no question with a relevant document.
         """
-        if split not in retrieval_set.qrels:
-            found = ", ".join(sorted(retrieval_set.qrels)) or "none"
-            raise InputError(f"{retrieval_set.name} has no split {split!r} (found: {found}).", remedy="Choose another.")
-        only = replace(retrieval_set, qrels={split: retrieval_set.qrels[split]})
+        only = replace(retrieval_set, qrels={split: _answered_split(retrieval_set, split)})
         embedded = embed_set(only, self.encoder, store or EmbeddingStore())
         lexical = LexicalIndex.build([d.content for d in embedded.documents], self.model.config["language"])
-        return _compare(embedded, split, self.model, lexical, {}, None)
+        return compare_model(embedded, split, self.model, lexical)
 
     def save(self, directory: str | Path) -> None:
         """Write the model; an older one at `directory` is replaced only when the new one is complete."""
@@ -208,7 +186,6 @@ class Jasper:
         folder = Path(directory)
         if (folder / MODEL_FOLDER).is_dir():
             folder = folder / MODEL_FOLDER
-        read_description(folder)
         jasper = cls(read_model(folder), None, offline=offline)
         if encoder is not None:
             jasper._encoder = _checked_encoder(as_encoder(encoder), jasper.model.identity)
@@ -229,6 +206,9 @@ class Jasper:
 
 def _as_set(corpus: RetrievalSet | Corpus, questions: Questions | None) -> RetrievalSet:
     if isinstance(corpus, RetrievalSet):
+        if questions is not None:
+            remedy = "Give one of the two: a retrieval set holds its own questions."
+            raise InputError("a retrieval set and questions beside it.", field="questions", remedy=remedy)
         return corpus
     if questions is None:
         raise InputError(
@@ -237,9 +217,37 @@ def _as_set(corpus: RetrievalSet | Corpus, questions: Questions | None) -> Retri
     return retrieval_set_of(corpus, questions)
 
 
+def _trainable(retrieval_set: RetrievalSet, seed: int) -> RetrievalSet:
+    """Return the set with train, dev and test, each with a question that has an answer."""
+    splits = ensure_splits(retrieval_set, seed)
+    if "train" not in splits.qrels:
+        raise InputError(
+            f"{splits.name} has no questions to train on (splits: {', '.join(sorted(splits.qrels))}).",
+            remedy="Add qrels/train.tsv, or evaluate a run on this set: jasper evaluate --run R --data D.",
+        )
+    for split in splits.qrels:
+        _answered_split(splits, split)
+    return splits
+
+
+def _answered_split(retrieval_set: RetrievalSet, split: str) -> Qrels:
+    found = ", ".join(sorted(retrieval_set.qrels))
+    if split not in retrieval_set.qrels:
+        remedy = f"Choose one of these: {found}." if found else "Add judged questions, such as qrels/test.tsv."
+        raise InputError(f"{retrieval_set.name} has no split {split!r}.", field="split", remedy=remedy)
+    qrels = retrieval_set.qrels[split]
+    if not any(grade > 0 for grades in qrels.values() for grade in grades.values()):
+        problem = f"no question of {retrieval_set.name}, split {split!r}, has a relevant document."
+        raise InputError(problem, field="split", remedy="Add judgements above 0, or name the splits yourself.")
+    return qrels
+
+
 def _usable_encoder(encoder: object, config: JasperConfig, offline: bool) -> Encoder:
     if encoder is not None:
         return as_encoder(encoder)
+    # Loaded here: it takes longer to import than all the rest, and an encoder of one's own needs none of it.
+    from jasper_rag.embedding.sentence_encoder import SentenceEncoder
+
     return SentenceEncoder.from_config(config.encoder.to_encoder_config(offline=offline))
 
 
@@ -252,70 +260,3 @@ def _checked_encoder(encoder: Encoder, expected: EncoderIdentity) -> Encoder:
             remedy=f"Use {expected.name} as it was then, or run `jasper fit` again with the new one.",
         )
     return encoder
-
-
-def _fit_embedded(
-    embedded: EmbeddedSet, leaks: LeakReport, encoder: Encoder, config: JasperConfig
-) -> tuple[FitRecord, SavedModel]:
-    dev, documents = embedded.splits["dev"], embedded.vectors
-    texts = [document.content for document in embedded.documents]
-    lexical = LexicalIndex.build(texts, config.language)
-    pairs = training_pairs(embedded)
-    predictor = JASPERPredictorConfig(embedding_dim=documents.shape[1], mlp=False)
-    trained = train_predictor(pairs, dev, documents, predictor, config.training, config.seed)
-    predictions = predict(trained.model, dev.vectors)
-    fitted = fit_guard(embedded.splits["train"].vectors, dev, predictions, documents, config.guard, config.seed)
-    shipped = fitted.guard.blend(dev.vectors, predictions)
-    weights = choose_fusion_weights(dev, QueryVectors(dev.vectors, shipped, shipped), documents, lexical)
-    model = SavedModel(
-        config=config.model_dump(),
-        identity=identity_of(encoder),
-        documents=embedded.documents,
-        vectors=documents,
-        lexical=lexical,
-        predictor=trained.model,
-        guard=fitted.guard,
-        weights=weights,
-        name=embedded.name,
-    )
-    comparison = None
-    if "test" in embedded.splits:
-        adapter = train_linear_adapter(pairs)
-        adapted = adapter.transform(embedded.splits["test"].vectors)
-        seconds = {"linear_adapter": adapter.cpu_seconds}
-        seconds |= dict.fromkeys(("jasper_ungated", "jasper", "rrf_jasper", "hybrid"), trained.cpu_seconds)
-        comparison = _compare(embedded, "test", model, lexical, seconds, adapted)
-    truncated = encoder.truncated_share(texts) if isinstance(encoder, SentenceEncoder) else None
-    return FitRecord(embedded, leaks, trained, fitted, comparison, truncated), model
-
-
-def _compare(
-    embedded: EmbeddedSet,
-    split: str,
-    model: SavedModel,
-    lexical: LexicalIndex,
-    train_seconds: dict[str, float],
-    adapted: Vectors | None,
-) -> Comparison:
-    queries: EmbeddedQueries = embedded.splits[split]
-    predictions = predict(model.predictor, queries.vectors)
-    blend = model.guard.blend
-    vectors = QueryVectors(
-        plain=np.ascontiguousarray(queries.vectors),
-        ungated=blend(queries.vectors, predictions, gated=False),
-        shipped=blend(queries.vectors, predictions),
-        adapter=adapted,
-    )
-    return compare(
-        dataset=embedded.name,
-        split=split,
-        queries=queries,
-        vectors=vectors,
-        documents=embedded.vectors,
-        document_ids=[document.id for document in embedded.documents],
-        lexical=lexical,
-        weights=model.weights,
-        alpha=model.guard.alpha,
-        train_seconds=train_seconds,
-        seed=int(model.config["seed"]),
-    )

@@ -67,7 +67,8 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         target = values
         for section in sections:
             if not isinstance(target.setdefault(section, {}), dict):
-                raise InputError(f"{section!r} must hold keys and values.", path=path, field=section)
+                remedy = f"Write its keys indented below `{section}:`, or leave it out."
+                raise InputError("must hold keys and values.", path=path, field=section, remedy=remedy)
             target = target[section]
         target[last] = value
     try:

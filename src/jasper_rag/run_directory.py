@@ -1,55 +1,52 @@
-"""What a run leaves behind: settings, metrics, history, run files, model and report, each written whole."""
+"""What a run leaves behind: settings, metrics, history, run files, model and report; all of a new run or none."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jasper_rag.atomic_files import write_json, write_text
+from jasper_rag.atomic_files import replacing_entries, write_json, write_text
+from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison
 from jasper_rag.explain.report import write_report
 from jasper_rag.explain.report_data import Example, Hit, ReportData
 from jasper_rag.jasper import MODEL_FOLDER, FitRecord, Jasper
 from jasper_rag.retrieval.trec import write_run
+from jasper_rag.saved_model import require_replaceable
+from jasper_rag.text.leakage import LeakReport
 from jasper_rag.text.records import Document, RetrievalSet
 from jasper_rag.text.split_file import write_splits
 from jasper_rag.yaml_files import write_yaml
 
-CONFIG, METRICS, REPORT = "config.yaml", "metrics.json", "report.html"
+CONFIG, METRICS, REPORT, SPLITS = "config.yaml", "metrics.json", "report.html", "splits.json"
 EXAMPLES = 40
 EXAMPLE_DEPTH = 10
 
 
 def write_fit(jasper: Jasper, record: FitRecord, retrieval_set: RetrievalSet, directory: Path) -> None:
-    """Write the whole run directory; every file replaces an older one only when it is complete.
+    """Write the whole run directory; an older run there stays as it is until all of the new one is on disk.
 
     Args:
         jasper: Fitted.
         record: Of its fit.
         retrieval_set: With the splits used, so that they can be given again.
-        directory: The run directory; created.
+        directory: The run directory; created. Files of other names in it stay.
+
+    Raises:
+        InputError: As `require_usable` does.
     """
-    jasper.save(directory / MODEL_FOLDER)
-    write_yaml(directory / CONFIG, jasper.model.config)
-    write_splits(retrieval_set, directory / "splits.json", int(jasper.model.config["seed"]))
-    _write_history(record, directory)
-    if record.comparison is not None:
-        write_comparison(record.comparison, jasper, record, directory)
-
-
-def write_comparison(comparison: Comparison, jasper: Jasper, record: FitRecord, directory: Path) -> dict[str, Any]:
-    """Write metrics.json, the TREC run files and the report; returns the metrics."""
-    metrics = comparison.to_metrics()
+    require_usable(directory)
+    comparison = record.comparison
     queries = record.embedded.splits[comparison.split]
-    write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], directory)
-    write_json(directory / METRICS, metrics)
-    data = ReportData(
+    metrics = comparison.to_metrics()
+    report = ReportData(
         name=f"{comparison.dataset}: does it retrieve better?",
         metrics=metrics,
         history=record.trained.history,
@@ -57,8 +54,28 @@ def write_comparison(comparison: Comparison, jasper: Jasper, record: FitRecord, 
         facts=facts(jasper, record),
         next_commands=next_commands(directory),
     )
-    write_report(data, directory / REPORT)
-    return metrics
+    with replacing_entries(directory) as folder:
+        jasper.save(folder / MODEL_FOLDER)
+        write_yaml(folder / CONFIG, jasper.model.config)
+        write_splits(retrieval_set, folder / SPLITS, int(jasper.model.config["seed"]))
+        _write_history(record, folder)
+        write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], folder)
+        write_json(folder / METRICS, metrics)
+        write_report(report, folder / REPORT)
+
+
+def require_usable(directory: Path) -> None:
+    """Refuse a run directory that could not be written in the end, before any work is done.
+
+    Raises:
+        InputError: It is or lies below a file, cannot be written to, or its `model` is something else than a model.
+    """
+    above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise InputError("is a file, not a folder.", path=above, remedy="Give another run directory.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("this folder cannot be written to.", path=above, remedy="Give a run directory elsewhere.")
+    require_replaceable(directory / MODEL_FOLDER)
 
 
 def write_runs(comparison: Comparison, query_ids: tuple[str, ...], document_ids: list[str], directory: Path) -> None:
@@ -84,16 +101,26 @@ def facts(jasper: Jasper, record: FitRecord) -> dict[str, str]:
         "Familiarity gate": gate,
         "Weight of BM25 in the fusion": f"{weights.jasper:g} beside JASPER, {weights.plain:g} beside the plain encoder",
         "Training": f"{record.trained.cpu_seconds:.1f} CPU-seconds",
-        "Leaks between splits": " ".join(record.leaks.lines()) or "none found",
+        "Leaks between splits": _leaks(record.leaks),
     }
     return found
 
 
+def _leaks(report: LeakReport) -> str:
+    kinds = {
+        "questions in several splits": report.equal_queries.count,
+        "sources shared by splits": report.shared_sources.count,
+        "questions quoted in their own answers": report.verbatim_queries.count,
+    }
+    return "; ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count) or "none found"
+
+
 def next_commands(directory: Path) -> tuple[str, ...]:
     """What to type after a fit."""
+    run = shlex.quote(str(directory))
     return (
-        f'jasper search --run {directory} "your question"',
-        f"jasper evaluate --run {directory} --data DIR --split test",
+        f'jasper search --run {run} "your question"',
+        f"jasper evaluate --run {run} --data DIR --split test",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ FORMAT_VERSION = 1
 DESCRIPTION = "jasper.json"
 PREDICTOR, GATE, VECTORS, DOCUMENTS = "predictor.safetensors", "gate.safetensors", "vectors.safetensors", "corpus.jsonl"
 LEXICAL = "lexical"
+_OWN_CHECKSUM = "content_sha256"
+_FIT_AGAIN = "The folder is damaged: run `jasper fit` again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,12 @@ class SavedModel:
 
 
 def write_model(model: SavedModel, directory: str | Path) -> None:
-    """Write `model` to `directory`; an older model there stays whole until the new one is complete."""
+    """Write `model` to `directory`; an older model there stays whole until the new one is complete.
+
+    Raises:
+        InputError: `directory` holds something else, which would be lost.
+    """
+    require_replaceable(directory)
     with replacing_directory(directory) as folder:
         save_tensors(model.predictor.state_dict(), folder / PREDICTOR)
         save_file({"vectors": np.ascontiguousarray(model.vectors)}, folder / VECTORS)
@@ -85,9 +93,24 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
             "gate": None if gate is None else {"low": gate.low, "high": gate.high, "neighbours": gate.neighbours},
             "fusion_weights": {"plain": model.weights.plain, "jasper": model.weights.jasper},
             "config": model.config,
-            "sha256": {str(path.relative_to(folder)): file_sha256(path) for path in files},
+            "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
         }
+        description[_OWN_CHECKSUM] = _content_sha256(description)
         write_json(folder / DESCRIPTION, description)
+
+
+def require_replaceable(directory: str | Path) -> None:
+    """Refuse a place where writing a model would remove something else.
+
+    Raises:
+        InputError: It is a file, or a folder that is neither empty nor a model.
+    """
+    path = Path(directory)
+    if path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir())):
+        return
+    if path.exists():
+        remedy = "A model replaces its whole folder: give a new or empty one."
+        raise InputError("something else than a model is here.", path=path, remedy=remedy)
 
 
 def read_model(directory: str | Path) -> SavedModel:
@@ -98,23 +121,27 @@ def read_model(directory: str | Path) -> SavedModel:
     """
     folder = Path(directory)
     description = read_description(folder)
+    try:
+        return _built(folder, description)
+    except InputError:
+        raise
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot be read: {error}", path=folder, remedy=_FIT_AGAIN) from error
+
+
+def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
     for name, expected in description["sha256"].items():
         _check_file(folder, name, expected)
-    remedy = "The folder is damaged: run `jasper fit` again."
-    try:
-        predictor = JASPERPredictor(JASPERPredictorConfig(**description["predictor"]))
-        predictor.load_state_dict(load_tensors(folder / PREDICTOR))
-        gate = description["gate"]
-        bank = None if gate is None else load_file(folder / GATE)["bank"]
-        vectors = load_file(folder / VECTORS)["vectors"]
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"cannot be read: {error}", path=folder, remedy=remedy) from error
+    predictor = JASPERPredictor(JASPERPredictorConfig(**description["predictor"]))
+    predictor.load_state_dict(load_tensors(folder / PREDICTOR))
+    gate = description["gate"]
+    vectors = load_file(folder / VECTORS)["vectors"]
     documents = tuple(
         Document(row.values["_id"], row.values["text"], row.values.get("title", ""), row.values.get("topic", ""))
         for row in json_rows(folder / DOCUMENTS)
     )
     if len(documents) != len(vectors):
-        raise InputError(f"{len(documents)} documents but {len(vectors)} vectors.", path=folder, remedy=remedy)
+        raise InputError(f"{len(documents)} documents but {len(vectors)} vectors.", path=folder, remedy=_FIT_AGAIN)
     return SavedModel(
         config=description["config"],
         identity=EncoderIdentity.from_json(description["encoder"]),
@@ -122,7 +149,10 @@ def read_model(directory: str | Path) -> SavedModel:
         vectors=vectors,
         lexical=LexicalIndex.load(folder / LEXICAL),
         predictor=predictor.eval(),
-        guard=Guard(description["alpha"], None if gate is None or bank is None else FamiliarityGate(bank, **gate)),
+        guard=Guard(
+            description["alpha"],
+            None if gate is None else FamiliarityGate(load_file(folder / GATE)["bank"], **gate),
+        ),
         weights=FusionWeights(**description["fusion_weights"]),
         name=description["name"],
     )
@@ -132,31 +162,39 @@ def read_description(folder: Path) -> dict[str, Any]:
     """The content of `jasper.json`.
 
     Raises:
-        InputError: It is missing, not JSON, incomplete or of a newer format.
+        InputError: It is missing, not JSON, altered, incomplete or of another format.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         remedy = "Give the folder that `jasper fit --output-dir` wrote (or its model/ folder)."
-        raise InputError("there is no trained model here.", path=folder, remedy=remedy)
+        raise InputError(f"there is no trained model here (no {DESCRIPTION}).", path=folder, remedy=remedy)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError("not valid JSON.", path=path, remedy="The file is damaged: run `jasper fit` again.") from error
+        raise InputError("not valid JSON.", path=path, remedy=_FIT_AGAIN) from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         found = description.get("format_version") if isinstance(description, dict) else None
-        raise InputError(f"format {found!r}; this version reads {FORMAT_VERSION}.", path=path, remedy="Upgrade.")
-    wanted = ("name", "encoder", "predictor", "alpha", "gate", "fusion_weights", "config", "sha256")
-    missing = [key for key in wanted if key not in description]
-    if missing:
-        raise InputError(f"lacks {', '.join(missing)}.", path=path, remedy="Run `jasper fit` again.")
+        newer = isinstance(found, int) and found > FORMAT_VERSION
+        remedy = "A newer jasper-rag wrote it: upgrade." if newer else "Run `jasper fit` again."
+        problem = f"model format {found!r}; this version reads {FORMAT_VERSION}."
+        raise InputError(problem, path=path, field="format_version", remedy=remedy)
+    if description.get(_OWN_CHECKSUM) != _content_sha256(description):
+        remedy = "It was altered: run `jasper fit` again."
+        raise InputError("does not match its own checksum.", path=path, field=_OWN_CHECKSUM, remedy=remedy)
     return description
+
+
+def _content_sha256(description: dict[str, Any]) -> str:
+    content = {key: value for key, value in description.items() if key != _OWN_CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:
     path = folder / name
     # Names come from a file: they must not lead out of the folder.
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{name!r} lies outside the model.", path=folder / DESCRIPTION, field="sha256")
+        remedy = "This folder was not written by jasper-rag: do not use it."
+        raise InputError(f"{name!r} lies outside the model.", path=folder / DESCRIPTION, field="sha256", remedy=remedy)
     if not path.is_file():
         raise InputError("the file is missing.", path=path, remedy="Run `jasper fit` again.")
     if file_sha256(path) != expected:

@@ -16,11 +16,16 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads YAML 1.2 floats: PyYAML follows YAML 1.1, where `1e-4` without a dot is a string."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9_]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes the strings which the loader would take for a float."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -42,6 +47,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         line = None if mark is None else mark.line + 1
         problem = getattr(error, "problem", None) or "cannot be read"
         raise InputError(f"not valid YAML: {problem}.", path=path, line=line, remedy="Mend the line.") from error
+    except ValueError as error:
+        # E.g. 2024-13-45, which looks like a date.
+        remedy = "Put quotes around text that looks like a date or a number."
+        raise InputError(f"holds a value that cannot be read: {error}.", path=path, remedy=remedy) from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -51,4 +60,4 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def write_yaml(path: str | Path, value: dict[str, Any]) -> None:
     """Write `value` atomically, keys in the order given."""
-    atomic_files.write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    atomic_files.write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jasper_rag.evaluation.systems import SYSTEM_NAMES
+from jasper_rag.explain.report_data import system_results
 from jasper_rag.progress import quiet as no_bars
 
 
@@ -47,27 +47,34 @@ def put_json(value: Any) -> None:
 
 def put_comparison(metrics: Mapping[str, Any]) -> None:
     """The comparison table and its verdict on stdout."""
-    table = Table(title=f"{metrics['dataset']}, {metrics['split']} split: {metrics['questions']:,} questions", box=None)
+    title = f"{metrics['dataset']}, {metrics['split']} split: {metrics['questions']:,} questions"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("system", no_wrap=True)
     for name in ("nDCG@10", "95 % interval", "R@10", "MRR@10", "p vs plain", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
-    best = max(float(figures["ndcg@10"]) for figures in metrics["systems"].values())
-    for key, figures in metrics["systems"].items():
-        p_value = figures.get("p_value")
+    results = system_results(metrics)
+    best = max(result.ndcg for result in results)
+    for result in results:
+        known = result.low is not None and result.high is not None
         table.add_row(
-            SYSTEM_NAMES.get(key, key),
-            f"{figures['ndcg@10']:.3f}",
-            f"{figures['ndcg@10_low']:.3f}-{figures['ndcg@10_high']:.3f}",
-            f"{figures['recall@10']:.3f}",
-            f"{figures['mrr@10']:.3f}",
-            "" if p_value is None else f"{p_value:.4f}",
-            f"{figures['train_seconds']:.1f}" if figures["train_seconds"] else "",
-            style="bold" if figures["ndcg@10"] == best else "",
+            result.name,
+            f"{result.ndcg:.3f}",
+            f"{result.low:.3f}-{result.high:.3f}" if known else "",
+            _figure(result.recall, 3),
+            _figure(result.mrr, 3),
+            _figure(result.p_value, 4),
+            _figure(result.train_seconds or None, 1),
+            style="bold" if result.ndcg == best else "",
         )
-    # Piped output has no terminal to ask for its width; the table must not be folded there.
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    # Piped output has no terminal to ask for its width; the table must not be folded there. Names are not markup.
+    width = None if sys.stdout.isatty() else 120
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     console.print(table)
     console.print(f"\n{metrics['verdict']}", soft_wrap=True)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def put_hits(hits: Sequence[Any]) -> None:

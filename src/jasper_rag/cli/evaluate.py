@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jasper_rag.cli import console, options
 from jasper_rag.errors import InputError
+
+if TYPE_CHECKING:
+    from jasper_rag.text.records import RetrievalSet
+
+NEEDED = frozenset({"dataset", "questions", "split", "systems", "verdict"})
+"""Keys of metrics.json that the table shows."""
 
 
 def evaluate(
@@ -17,7 +24,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option("--data", help="Another set to evaluate on; the run's own if left out.")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split to evaluate on.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split to evaluate on: train, dev, test.")] = "test",
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", help="Write metrics.json and run files here.")
     ] = None,
@@ -30,36 +37,62 @@ def evaluate(
     Without --data it prints what `jasper fit` measured. With --data it searches that set's own documents, which shows
     whether the model does harm on questions it was not trained for.
     """
-    if data is None:
+    if data is not None:
+        with console.talking(quiet):
+            metrics = _metrics_on(data, split, run, output_dir, offline)
+    elif output_dir is None:
         metrics = _own_metrics(run, split)
     else:
-        from jasper_rag.atomic_files import write_json
-        from jasper_rag.jasper import Jasper
-        from jasper_rag.run_directory import METRICS, write_runs
-        from jasper_rag.text.readers import read_retrieval_set
-
-        with console.talking(quiet):
-            retrieval_set = read_retrieval_set(data)
-            comparison = Jasper.load(run, offline=offline).evaluate(retrieval_set, split)
-        metrics = comparison.to_metrics()
-        if output_dir is not None:
-            judged = retrieval_set.qrels[split].items()
-            ids = tuple(query_id for query_id, grades in judged if any(grade > 0 for grade in grades.values()))
-            write_runs(comparison, ids, [document.id for document in retrieval_set.documents], output_dir)
-            write_json(output_dir / METRICS, metrics)
+        remedy = "The run's own results are in the run directory already; name a set: --data DIR."
+        raise InputError("--output-dir without --data.", field="output-dir", remedy=remedy)
     if as_json:
         console.put_json(metrics)
     else:
         console.put_comparison(metrics)
 
 
-def _own_metrics(run: Path, split: str) -> dict[str, object]:
+def _metrics_on(data: str, split: str, run: Path, output_dir: Path | None, offline: bool) -> dict[str, Any]:
+    from jasper_rag.atomic_files import write_json
+    from jasper_rag.jasper import Jasper
+    from jasper_rag.run_directory import METRICS, write_runs
+    from jasper_rag.text.readers import read_retrieval_set
+
+    jasper = Jasper.load(run, offline=offline)
+    retrieval_set = _with_split(read_retrieval_set(data), split, run)
+    comparison = jasper.evaluate(retrieval_set, split)
+    metrics = comparison.to_metrics()
+    if output_dir is not None:
+        judged = retrieval_set.qrels[split].items()
+        ids = tuple(query_id for query_id, grades in judged if any(grade > 0 for grade in grades.values()))
+        write_runs(comparison, ids, [document.id for document in retrieval_set.documents], output_dir)
+        write_json(output_dir / METRICS, metrics)
+    return metrics
+
+
+def _with_split(retrieval_set: RetrievalSet, split: str, run: Path) -> RetrievalSet:
+    """A set without this split may be the very one that the run divided: then the run's splits are used."""
+    from jasper_rag.run_directory import SPLITS
+    from jasper_rag.text.split_file import read_splits
+
+    if split not in retrieval_set.qrels:
+        with suppress(InputError):  # another set, or no such file: evaluation says which splits there are
+            return read_splits(retrieval_set, run / SPLITS)
+    return retrieval_set
+
+
+def _own_metrics(run: Path, split: str) -> dict[str, Any]:
     path = run / "metrics.json"
     if not path.is_file():
-        raise InputError(
-            "this run has no metrics of its own.", path=path, remedy="Name a set: jasper evaluate --run R --data DIR."
-        )
-    metrics: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        kind = "this run has no metrics of its own" if run.is_dir() else "there is no such run"
+        remedy = "Give the folder that `jasper fit --output-dir` wrote, or name a set: --data DIR."
+        raise InputError(f"{kind}.", path=path, remedy=remedy)
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"not valid JSON ({error}).", path=path, remedy="Run `jasper fit` again.") from error
+    missing = sorted(NEEDED - metrics.keys()) if isinstance(metrics, dict) else sorted(NEEDED)
+    if missing:
+        raise InputError(f"lacks {', '.join(missing)}.", path=path, remedy="Run `jasper fit` again.")
     if metrics.get("split") != split:
         raise InputError(
             f"the run measured the split {metrics.get('split')!r}, not {split!r}.",
@@ -67,4 +100,4 @@ def _own_metrics(run: Path, split: str) -> dict[str, object]:
             field="split",
             remedy="Name the set to evaluate another split of it: --data DIR.",
         )
-    return metrics
+    return dict(metrics)

@@ -61,13 +61,10 @@ def fit_and_write(
 ) -> Jasper:
     """The work of `jasper fit` once the documents are read: train, write, print the table and what to type next."""
     from jasper_rag.jasper import Jasper
-    from jasper_rag.run_directory import REPORT, facts, next_commands, write_fit
+    from jasper_rag.run_directory import REPORT, facts, next_commands, require_usable, write_fit
     from jasper_rag.text.splitting import ensure_splits
 
-    if output_dir.exists() and not output_dir.is_dir():
-        from jasper_rag.errors import InputError
-
-        raise InputError("is a file, not a folder.", path=output_dir, remedy="Give another --output-dir.")
+    require_usable(output_dir)
     with_splits = ensure_splits(retrieval_set, settings.seed)
     console.say(f"{with_splits.name}: {len(with_splits.documents):,} documents, {_counts(with_splits)}", quiet=quiet)
     jasper = Jasper.fit(with_splits, config=settings, offline=offline)
@@ -77,13 +74,12 @@ def fit_and_write(
     for name, value in facts(jasper, record).items():
         console.say(f"  {name}: {value}", quiet=quiet)
     console.say(quiet=quiet)
-    if record.comparison is not None:
-        metrics = record.comparison.to_metrics()
-        if as_json:
-            console.put_json(metrics)
-        else:
-            console.put_comparison(metrics)
-        console.say(f"\nreport: {output_dir / REPORT}", quiet=quiet)
+    metrics = record.comparison.to_metrics()
+    if as_json:
+        console.put_json(metrics)
+    else:
+        console.put_comparison(metrics)
+    console.say(f"\nreport: {output_dir / REPORT}", quiet=quiet)
     console.say("next:", quiet=quiet)
     for command in next_commands(output_dir):
         console.say(f"  {command}", quiet=quiet)

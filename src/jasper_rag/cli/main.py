@@ -13,11 +13,14 @@ import typer
 from jasper_rag.cli import demo, evaluate, fit, search
 from jasper_rag.errors import InputError
 
+INTERRUPTED = 130
+"""Exit code of a program that was stopped with Ctrl-C."""
+
 app = typer.Typer(
     name="jasper",
     help="Learn from known questions to search a frozen embedding index better, and never worse.\n\n"
     "Start with:  jasper fit --data DIR --output-dir runs/x   then   jasper search --run runs/x 'question'.\n\n"
-    "Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad input.",
+    "Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -42,7 +45,7 @@ def _root() -> None:
 def main() -> None:
     """Run the command line; bad input is a message and exit code 2, an interrupt is 130."""
     try:
-        app()
+        app(prog_name="jasper")
     except InputError as error:
         sys.stderr.write(f"jasper: {error}\n")
         raise SystemExit(2) from error
@@ -50,9 +53,10 @@ def main() -> None:
         place = "" if error.filename is None else f"{error.filename}: "
         sys.stderr.write(f"jasper: {place}{error.strerror or error}\n")
         raise SystemExit(1) from error
-    except KeyboardInterrupt:
-        sys.stderr.write("jasper: interrupted; finished work is kept, the same command goes on from there.\n")
-        raise SystemExit(130) from None
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # typer has caught the interrupt
+            sys.stderr.write("jasper: interrupted; finished work is kept, the same command goes on from there.\n")
+        raise
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from jasper_rag.cli import console, options
+from jasper_rag.errors import InputError
 
 
 def search(
@@ -25,6 +26,8 @@ def search(
     """
     from jasper_rag.jasper import Jasper, Ranker
 
+    if dense_only and plain:
+        raise InputError("--dense-only and --plain exclude each other.", remedy="Give one of them, or none.")
     ranker: Ranker = "plain" if plain else "dense" if dense_only else "hybrid"
     with console.talking(quiet):
         hits = Jasper.load(run, offline=offline).search(question, k, ranker)

@@ -88,7 +88,7 @@ class SentenceEncoder:
         self.dtype: EncoderDtype = _usable_dtype(dtype, target)
         self.model = _load(self.folder, target, self.dtype, trust_remote_code)
         if max_seq_length is not None:
-            self.model.max_seq_length = _within_positions(self.model, max_seq_length)
+            _limit_length(self.model, max_seq_length)
         self._prompts: dict[Role, str] = {
             "query": query_prompt or (_own_prompt(self.model, ("query",)) if own_prompts else ""),
             "document": document_prompt or (_own_prompt(self.model, _DOCUMENT_PROMPT_NAMES) if own_prompts else ""),
@@ -262,7 +262,7 @@ def _usable_dtype(dtype: EncoderDtype, device: str | None) -> EncoderDtype:
     return dtype
 
 
-def _within_positions(model: SentenceTransformer, max_seq_length: int) -> int:
+def _limit_length(model: SentenceTransformer, max_seq_length: int) -> None:
     positions: Any = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and max_seq_length > positions:
         raise InputError(
@@ -270,7 +270,14 @@ def _within_positions(model: SentenceTransformer, max_seq_length: int) -> int:
             field="max_seq_length",
             remedy=f"Give at most {positions}, or leave it out for the model's own {model.max_seq_length}.",
         )
-    return max_seq_length
+    try:
+        model.max_seq_length = max_seq_length
+    except AttributeError as error:  # static embeddings have no setter
+        raise InputError(
+            "this model reads texts of any length; it cannot be limited.",
+            field="max_seq_length",
+            remedy="Leave it out.",
+        ) from error
 
 
 def _own_prompt(model: SentenceTransformer, names: Sequence[str]) -> str:

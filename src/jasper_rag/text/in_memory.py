@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
+from typing import SupportsIndex
 
 from jasper_rag.errors import InputError
 from jasper_rag.text.records import Document, Query, RetrievalSet
@@ -20,11 +22,17 @@ def retrieval_set_of(corpus: Corpus, questions: Questions, name: str = "corpus")
     Raises:
         InputError: No document, no question, a duplicate id, an empty text, or an answer that is not in the corpus.
     """
+    if isinstance(corpus, str):
+        remedy = "Give a list of texts, or read a folder or file with read_retrieval_set."
+        raise InputError(f"the corpus is one text ({corpus[:60]!r}).", field="corpus", remedy=remedy)
     documents = tuple(_documents(corpus))
     if not documents:
         raise InputError("the corpus is empty.", field="corpus", remedy="Give at least a few documents.")
     known: set[str] = set()
     for document in documents:
+        if not isinstance(document.id, str) or not isinstance(document.text, str):
+            problem = f"document {document.id!r} is {document.text!r:.60}; ids and texts must be strings."
+            raise InputError(problem, field="corpus", remedy="Turn them into text, or leave the document out.")
         if document.id in known:
             raise InputError(f"document id {document.id!r} occurs twice.", field="corpus", remedy="Make ids unique.")
         if not document.content.strip():
@@ -46,18 +54,18 @@ def retrieval_set_of(corpus: Corpus, questions: Questions, name: str = "corpus")
 def _documents(corpus: Corpus) -> Iterable[Document]:
     if isinstance(corpus, Mapping):
         texts: Mapping[str, str] = corpus
-        return [Document(str(key), text) for key, text in texts.items()]
-    return [
-        item if isinstance(item, Document) else Document(str(position), item) for position, item in enumerate(corpus)
-    ]
+        return [Document(key, text) for key, text in texts.items()]
+    items: Iterable[Document | str] = corpus
+    return [item if isinstance(item, Document) else Document(str(row), item) for row, item in enumerate(items)]
 
 
 def _answer_id(answer: str | int, documents: tuple[Document, ...], known: set[str], row: int) -> str:
-    if isinstance(answer, int):
-        if not 0 <= answer < len(documents):
+    if isinstance(answer, SupportsIndex):  # NumPy's integers too
+        position = operator.index(answer)
+        if not 0 <= position < len(documents):
             problem = f"question {row} is answered by document {answer}, but there are {len(documents)} documents."
             raise InputError(problem, field="questions", remedy="Positions count from 0.")
-        return documents[answer].id
+        return documents[position].id
     if answer not in known:
         problem = f"question {row} is answered by {answer!r}, which is not in the corpus."
         raise InputError(problem, field="questions", remedy="Use the ids of the corpus, or positions as numbers.")

@@ -1,0 +1,131 @@
+"""The command line as a user meets it, without a process for each command: a model, a data folder, a finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from jasper_rag.embedding.encoder import Encoder
+from jasper_rag.text.records import RetrievalSet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it wrote where."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+def run_command(*arguments: object) -> Outcome:
+    """Run `jasper` with these arguments in this process; an exception that `main` lets through comes out."""
+    from jasper_rag.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    argv = ["jasper", *map(str, arguments)]
+    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code
+    assert code is None or isinstance(code, int), code
+    return Outcome(code or 0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def jasper() -> Command:
+    """`jasper("search", "--run", ...)` runs the command."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def word_model(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str, list[float]]) -> Path:
+    """A real sentence-transformers folder that embeds as the `WordEncoder` does; unknown words count nothing."""
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = {word: row for row, word in enumerate(["[UNK]", *word_vectors])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    weights = np.array([[0.0] * 24, *word_vectors.values()], dtype=np.float32)
+    folder = tmp_path_factory.mktemp("words") / "model"
+    embedding = StaticEmbedding(tokenizer, embedding_weights=weights)
+    SentenceTransformer(modules=[embedding], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def write_beir(retrieval_set: RetrievalSet, directory: Path) -> Path:
+    """Write a set as a BEIR directory."""
+    (directory / "qrels").mkdir(parents=True)
+    documents = [{"_id": d.id, "title": d.title, "text": d.text} for d in retrieval_set.documents]
+    queries = [{"_id": q.id, "text": q.text} for q in retrieval_set.queries]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for split, qrels in retrieval_set.qrels.items():
+        lines = [f"{query}\t{document}\t{grade}" for query in qrels for document, grade in qrels[query].items()]
+        text = "\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n"
+        (directory / "qrels" / f"{split}.tsv").write_text(text, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, synonym_set: RetrievalSet) -> Path:
+    """`synonym_set` as a BEIR directory."""
+    return write_beir(synonym_set, tmp_path_factory.mktemp("data") / "synonyms")
+
+
+@pytest.fixture
+def damaged(data: Path, tmp_path: Path) -> Path:
+    """A copy of `data` to damage."""
+    return Path(shutil.copytree(data, tmp_path / "damaged"))
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory, word_model: Path, quick_settings: dict[str, float]) -> Path:
+    """YAML that names the model and trains briefly."""
+    path = tmp_path_factory.mktemp("settings") / "quick.yaml"
+    lines = [f"  {key.removeprefix('training.')}: {value}" for key, value in quick_settings.items()]
+    path.write_text("\n".join([f"encoder:\n  name: {word_model}\ntraining:", *lines, ""]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fitting(
+    jasper: Command, data: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
+    """A run directory, and what `jasper fit` said while it made it; shared, so leave it as it is."""
+    run = tmp_path_factory.mktemp("runs") / "first"
+    return run, jasper("fit", "--data", data, "--output-dir", run, "--config", settings)
+
+
+@pytest.fixture(scope="session")
+def run(fitting: tuple[Path, Outcome]) -> Path:
+    """A finished run directory."""
+    return fitting[0]
+
+
+@pytest.fixture
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading an encoder is a failure: bad input must be found before."""
+
+    def load(*_: object, **__: object) -> Encoder:
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr("jasper_rag.jasper._usable_encoder", load)

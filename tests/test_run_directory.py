@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jasper_rag.embedding.encoder import Encoder
+from jasper_rag.errors import InputError
+from jasper_rag.jasper import FitRecord, Jasper
+from jasper_rag.jasper_config import JasperConfig, load_config
+from jasper_rag.retrieval.trec import read_run
+from jasper_rag.run_directory import facts, next_commands, require_usable, write_fit
+from jasper_rag.text.leakage import Leak, LeakReport
+from jasper_rag.text.records import RetrievalSet
+from jasper_rag.text.split_file import read_splits
+from jasper_rag.text.splitting import ensure_splits
+
+TOP = [
+    "config.yaml",
+    "metrics.json",
+    "metrics.jsonl",
+    "model",
+    "report.html",
+    "runs",
+    "splits.json",
+    "training_history.csv",
+]
+
+
+@pytest.fixture(scope="module")
+def record(fitted: Jasper) -> FitRecord:
+    assert fitted.record is not None
+    return fitted.record
+
+
+@pytest.fixture(scope="module")
+def divided(synonym_set: RetrievalSet) -> RetrievalSet:
+    return ensure_splits(synonym_set, 0)
+
+
+def snapshot(directory: Path) -> dict[str, bytes | None]:
+    """Every path below `directory`, hidden ones too, with its bytes; None for a folder."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in directory.rglob("*")
+    }
+
+
+def test_everything_is_written(fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "x"
+    write_fit(fitted, record, divided, run)
+    assert sorted(path.name for path in run.iterdir()) == TOP
+    assert JasperConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text())) == load_config(
+        overrides=yaml.safe_load((run / "config.yaml").read_text())
+    )
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics == record.comparison.to_metrics()
+    assert sorted(path.name for path in (run / "runs").iterdir()) == sorted(
+        f"test.{system}.trec" for system in metrics["systems"]
+    )
+    assert set(read_run(run / "runs" / "test.hybrid.trec")) == set(divided.qrels["test"])
+    assert read_splits(divided, run / "splits.json").qrels == divided.qrels
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert tuple(history) == record.trained.history
+    with (run / "training_history.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [{key: float(value) for key, value in row.items()} for row in rows] == history
+    report = (run / "report.html").read_text()
+    assert metrics["verdict"].split("(")[0] in report
+    assert f"--run {run}" in report
+    assert len(Jasper.load(run).model.documents) == 160
+
+
+def test_a_new_run_replaces_an_old_one_and_nothing_else(
+    fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path
+) -> None:
+    write_fit(fitted, record, divided, tmp_path)
+    complete = snapshot(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "metrics.json").write_text("old", encoding="utf-8")
+    (tmp_path / "model" / "vectors.safetensors").write_text("old", encoding="utf-8")
+    (tmp_path / "runs" / "dev.old.trec").write_text("old", encoding="utf-8")
+    write_fit(fitted, record, divided, tmp_path)
+    assert snapshot(tmp_path) == complete | {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("jasper.save", OSError(28, "No space left on device")),
+        ("write_yaml", OSError(28, "No space left on device")),
+        ("write_text", KeyboardInterrupt()),
+        ("write_run", ValueError("a score is not finite")),
+        ("write_report", KeyboardInterrupt()),
+    ],
+)
+def test_a_failure_leaves_the_old_run_to_the_byte(
+    fitted: Jasper,
+    record: FitRecord,
+    divided: RetrievalSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: BaseException,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    run = tmp_path / "run"
+    for old in ("model/jasper.json", "runs/test.plain.trec", "metrics.json", "config.yaml"):
+        (run / old).parent.mkdir(parents=True, exist_ok=True)
+        (run / old).write_text(f"old {old}", encoding="utf-8")
+    before = snapshot(run)
+    if step == "jasper.save":
+        monkeypatch.setattr(Jasper, "save", fail)
+    else:
+        monkeypatch.setattr(f"jasper_rag.run_directory.{step}", fail)
+    with pytest.raises(type(error)):
+        write_fit(fitted, record, divided, run)
+    assert snapshot(run) == before
+    with pytest.raises(type(error)):
+        write_fit(fitted, record, divided, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_failure_in_the_last_move_is_undone(
+    fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fit(fitted, record, divided, tmp_path)
+    (tmp_path / "splits.json").unlink()
+    (tmp_path / "model" / "old").write_text("old", encoding="utf-8")
+    before = snapshot(tmp_path)
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == tmp_path / "training_history.csv" and self.parent.name == "fresh":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        write_fit(fitted, record, divided, tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_places_that_cannot_hold_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for place in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(InputError, match="is a file, not a folder") as caught:
+            require_usable(place)
+        assert caught.value.path == tmp_path / "file"
+    (tmp_path / "project" / "model").mkdir(parents=True)
+    (tmp_path / "project" / "model" / "bridge.stl").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match="something else than a model"):
+        require_usable(tmp_path / "project")
+    require_usable(tmp_path)
+    require_usable(tmp_path / "a" / "b")
+
+
+def test_a_closed_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Asked of the system, not tried: the super-user may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InputError, match="cannot be written to"):
+        require_usable(tmp_path / "run")
+
+
+def test_a_relative_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_usable(Path("runs/x"))
+    require_usable(Path())
+    (tmp_path / "runs").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match="is a file"):
+        require_usable(Path("runs/x"))
+
+
+def test_facts_tell_what_was_decided(fitted: Jasper, record: FitRecord) -> None:
+    found = facts(fitted, record)
+    assert found["Encoder"] == "words-0, 24 dimensions"
+    assert found["Documents"] == "160"
+    assert found["Questions"] == "128 train, 16 dev, 16 test"
+    assert found["Leaks between splits"] == "none found"
+    assert "fully open for" in found["Familiarity gate"]
+    assert not any("longer" in name for name in found)
+    leak, none = Leak(1_200, 2_000, ("x",)), Leak(0, 9, ())
+    leaks = LeakReport("s", ("train", "test"), equal_queries=leak, shared_sources=none, verbatim_queries=leak)
+    found = facts(fitted, dataclasses.replace(record, truncated_share=0.256, leaks=leaks))
+    assert found["Documents longer than the encoder reads"] == "25.6%"
+    assert found["Leaks between splits"] == (
+        "1,200 questions in several splits; 1,200 questions quoted in their own answers"
+    )
+
+
+def test_a_fit_without_a_gate_says_so(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
+    config = load_config(overrides={"guard.gate": False, "training.steps": 2})
+    jasper = Jasper.fit(synonym_set, encoder=word_encoder, config=config)
+    assert jasper.record is not None
+    assert facts(jasper, jasper.record)["Familiarity gate"] == "off"
+
+
+def test_a_report_of_many_questions_shows_gains_losses_and_a_sample(
+    synonym_set: RetrievalSet, word_encoder: Encoder, tmp_path: Path
+) -> None:
+    ids = list(synonym_set.qrels["all"])
+    parts = {"train": ids[:80], "dev": ids[80:100], "test": ids[100:]}
+    qrels = {split: {query: synonym_set.qrels["all"][query] for query in part} for split, part in parts.items()}
+    divided = dataclasses.replace(synonym_set, qrels=qrels)
+    jasper = Jasper.fit(divided, encoder=word_encoder, config=load_config(overrides={"training.steps": 2}))
+    assert jasper.record is not None
+    write_fit(jasper, jasper.record, divided, tmp_path)
+    report = (tmp_path / "report.html").read_text()
+    texts = {query.id: query.text for query in synonym_set.queries}
+    assert 26 <= sum(texts[query] in report for query in parts["test"]) <= 40
+
+
+def test_next_commands_name_the_run() -> None:
+    assert all("--run runs/x " in command for command in next_commands(Path("runs/x")))
+    assert all("--run 'my runs/x' " in command for command in next_commands(Path("my runs/x")))
