@@ -19,7 +19,7 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"build"}), frozenset({"data"})),
     (frozenset({"training"}), frozenset({"retrieval"})),
     (frozenset({"evaluation", "explain"}),),
-    (frozenset({"jasper_config", "saved_model"}),),
+    (frozenset({"jasper_config", "saved_model", "fitting"}),),
     (frozenset({"jasper"}),),
     (frozenset({"run_directory"}),),
     # The package root, as a name to import from: for the command line only.
