@@ -137,23 +137,27 @@ def _write_history(record: FitRecord, directory: Path) -> None:
 def _examples(comparison: Comparison, record: FitRecord) -> Iterator[Example]:
     """The questions that changed most, gains and losses alike, then an even sample of the rest."""
     before, after = comparison.runs["plain"], comparison.runs["hybrid"]
-    queries = record.embedded.splits[comparison.split]
     change = after.values["ndcg@10"] - before.values["ndcg@10"]
     order = np.argsort(-change, kind="stable")
     third = EXAMPLES // 3
     middle = order[third:-third][:: max(1, len(order) // third)] if len(order) > EXAMPLES else order[third:]
     chosen = dict.fromkeys([*order[:third].tolist(), *order[-third:][::-1].tolist(), *middle.tolist()])
-    for row in list(chosen)[:EXAMPLES]:
-        relevant = set(queries.judgements.positives(row).tolist())
-        sides = [
-            tuple(
-                _hit(record.embedded.documents[document], float(score), document in relevant)
-                for score, document in zip(run.scores[row][:EXAMPLE_DEPTH], run.rows[row][:EXAMPLE_DEPTH], strict=True)
-                if document >= 0
-            )
-            for run in (before, after)
-        ]
-        yield Example(queries.texts[row], sides[0], sides[1])
+    yield from (example(comparison, record, row) for row in list(chosen)[:EXAMPLES])
+
+
+def example(comparison: Comparison, record: FitRecord, row: int) -> Example:
+    """One question of the compared split, ranked by the plain encoder and by the default search."""
+    queries = record.embedded.splits[comparison.split]
+    relevant = set(queries.judgements.positives(row).tolist())
+    before, after = (
+        tuple(
+            _hit(record.embedded.documents[document], float(score), document in relevant)
+            for score, document in zip(run.scores[row][:EXAMPLE_DEPTH], run.rows[row][:EXAMPLE_DEPTH], strict=True)
+            if document >= 0
+        )
+        for run in (comparison.runs["plain"], comparison.runs["hybrid"])
+    )
+    return Example(queries.texts[row], before, after)
 
 
 def _hit(document: Document, score: float, relevant: bool) -> Hit:

@@ -36,7 +36,6 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, source: Path, word_model: Path) 
     monkeypatch.setattr(python_source, "read_python_source", lambda: read(source))
     monkeypatch.setattr("jasper_rag.embedding.model_source.locate", lambda name, *_: word_model)
     monkeypatch.setattr(demo, "MAX_SEQ_LENGTH", None)
-    monkeypatch.setattr(demo, "QUESTIONS", ("car and doctor", "film or movie", "a road, a street"))
 
 
 @pytest.mark.usefixtures("small_demo")
@@ -48,12 +47,14 @@ def test_the_demo_fits_compares_and_searches(jasper: Command, tmp_path: Path) ->
     assert metrics["dataset"] == "library"
     lines = outcome.out.splitlines()
     assert metrics["verdict"] in lines
-    for question in demo.QUESTIONS:
-        place = lines.index(question)
-        assert lines[place + 1].split() == ["question", "alone", "with", "JASPER"]
-        ranks = [line.split() for line in lines[place + 2 : place + 5]]
+    for title in ("the largest gain: ", "by lot: ", "the largest loss: "):
+        (place,) = (number for number, line in enumerate(lines) if line.startswith(title))
+        assert lines[place].removeprefix(title).startswith("Note ")
+        assert lines[place + 1].split()[:4] == ["question", "alone", "with", "JASPER"]
+        ranks = [line.replace("*", " ").split() for line in lines[place + 2 : place + 5]]
         assert [row[0] for row in ranks] == [row[2] for row in ranks] == ["1.", "2.", "3."]
         assert all(name.startswith("things.") for row in ranks for name in (row[1], row[3]))
+    assert any("*" in line for line in lines[-15:])
     assert "library: 30 documents" in outcome.err
     assert (run / "report.html").is_file()
     found = jasper("search", "--run", run, "film or movie", "--json")
@@ -73,7 +74,7 @@ def test_the_demo_reads_no_more_tokens_than_it_says(
     seen: list[Any] = []
     monkeypatch.setattr(python_source, "read_python_source", lambda: "a set")
     monkeypatch.setattr("jasper_rag.cli.fit.fit_and_write", lambda *arguments, **_: seen.append(arguments))
-    monkeypatch.setattr(demo, "QUESTIONS", ())
+    monkeypatch.setattr(demo, "_examples", lambda _: ())
     assert jasper("demo", "--output-dir", tmp_path).code == 0
     (given, settings, directory), *_ = seen
     assert (given, settings.encoder.max_seq_length, directory) == ("a set", 128, tmp_path)

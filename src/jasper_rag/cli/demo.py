@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jasper_rag.cli import console, options
 
-QUESTIONS = (
-    "remove a directory and everything inside it",
-    "how many seconds since the epoch",
-    "turn a string with quotes into a list of shell arguments",
-)
+if TYPE_CHECKING:
+    from jasper_rag.explain.report_data import Example, Hit
+    from jasper_rag.jasper import Jasper
+
 MAX_SEQ_LENGTH = 128
+SHOWN = 3
 
 
 def demo(
@@ -26,7 +28,8 @@ def demo(
     """Search the Python standard library by what its functions do.
 
     Every documented function becomes a document (its code) and a question (the first paragraph of its docstring).
-    Trains, compares, and shows three searches before and after.
+    Trains, compares, and shows three test questions before and after: the one that gained most, one drawn by lot, and
+    the one that lost most.
     """
     from jasper_rag.cli.fit import fit_and_write
     from jasper_rag.jasper_config import load_config
@@ -36,9 +39,32 @@ def demo(
     with console.talking(quiet):
         console.say("reading the Python standard library: docstrings ask, code answers", quiet=quiet)
         jasper = fit_and_write(read_python_source(), settings, output_dir, as_json=False, quiet=quiet, offline=offline)
-        for question in QUESTIONS:
-            before, after = jasper.search(question, 3, "plain"), jasper.search(question, 3)
-            print(f"\n{question}")
-            print(f"  {'question alone':<52}  with JASPER")
-            for one, other in zip(before, after, strict=True):
-                print(f"  {one.rank}. {one.document.title[:49]:<49}  {other.rank}. {other.document.title}")
+        for title, example in _examples(jasper):
+            _print_example(title, example)
+
+
+def _examples(jasper: Jasper) -> Iterator[tuple[str, Example]]:
+    """Test questions, none of them trained on, with their hits before and after."""
+    import numpy as np
+
+    from jasper_rag.run_directory import example
+
+    record = jasper.record
+    assert record is not None
+    runs = record.comparison.runs
+    change = runs["hybrid"].values["ndcg@10"] - runs["plain"].values["ndcg@10"]
+    lot = int(np.random.default_rng(record.comparison.seed).integers(len(change)))
+    chosen = {"the largest gain": int(change.argmax()), "by lot": lot, "the largest loss": int(change.argmin())}
+    for title, row in chosen.items():
+        yield title, example(record.comparison, record, row)
+
+
+def _print_example(title: str, example: Example) -> None:
+    print(f"\n{title}: {textwrap.shorten(example.question, 100)}")
+    print(f"  {'question alone':<54}  with JASPER (* is the answer)")
+    for rank, (one, other) in enumerate(zip(example.before[:SHOWN], example.after[:SHOWN], strict=False), start=1):
+        print(f"  {rank}. {_name(one):<51}  {rank}. {_name(other)}")
+
+
+def _name(hit: Hit) -> str:
+    return f"{'*' if hit.relevant else ' '} {textwrap.shorten(hit.title, 49, placeholder='...')}"
