@@ -34,7 +34,7 @@ demo: setup ## search the Python standard library: train, compare, show
 	$(BIN)/jasper demo
 
 test: lint types ## lint, types, and the default tests with at least 90 % coverage
-	$(BIN)/python -m pytest --cov --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --cov --cov-fail-under=90
 
 # pytest exits with 5 when no test carries the marker; that is no failure.
 slow: setup ## the tests too long for the default run

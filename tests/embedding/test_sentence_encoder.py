@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from jasper_rag.embedding.encoder import CallableEncoder, as_encoder, identity_of
-from jasper_rag.embedding.sentence_encoder import SentenceEncoder, _is_not_harmless_report, _quiet_loading
+from jasper_rag.embedding.sentence_encoder import SentenceEncoder, _is_not_harmless_report, quiet_loading
 from jasper_rag.embedding.sentence_encoder_config import SentenceEncoderConfig
 from jasper_rag.errors import InputError
 
@@ -189,10 +189,10 @@ def test_dimension_is_probed_where_the_model_does_not_say(tiny_model: Path, monk
 
 @pytest.mark.parametrize("bars", [True, False])
 @pytest.mark.parametrize("hub_bars", [True, False])
-def test_quiet_loading_restores_the_progress_bars(bars: bool, hub_bars: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def testquiet_loading_restores_the_progress_bars(bars: bool, hub_bars: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers_logging, "_tqdm_active", bars)
     (enable_progress_bars if hub_bars else disable_progress_bars)()
-    with _quiet_loading():
+    with quiet_loading():
         assert not transformers_logging.is_progress_bar_enabled()
     assert transformers_logging.is_progress_bar_enabled() is bars
     assert are_progress_bars_disabled() is not hub_bars

@@ -21,7 +21,7 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"evaluation", "explain"}),),
     (frozenset({"jasper_config", "saved_model", "fitting"}),),
     (frozenset({"jasper"}),),
-    (frozenset({"run_directory"}),),
+    (frozenset({"run_directory"}), frozenset({"export"}), frozenset({"integrations"})),
     # The package root, as a name to import from: for the command line only.
     (frozenset({""}),),
     (frozenset({"cli"}),),

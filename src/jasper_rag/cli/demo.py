@@ -67,4 +67,5 @@ def _print_example(title: str, example: Example) -> None:
 
 
 def _name(hit: Hit) -> str:
-    return f"{'*' if hit.relevant else ' '} {textwrap.shorten(hit.title, 49, placeholder='...')}"
+    title = hit.title if len(hit.title) <= 49 else f"...{hit.title[-46:]}"
+    return f"{'*' if hit.relevant else ' '} {title}"

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from jasper_rag.cli import demo, evaluate, fit, search
+from jasper_rag.cli import demo, evaluate, export, fit, search
 from jasper_rag.errors import InputError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command("fit")(fit.fit)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("demo")(demo.demo)
 
 

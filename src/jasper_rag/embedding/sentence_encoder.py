@@ -194,7 +194,7 @@ class SentenceEncoder:
 
 def _load(folder: Path, device: str | None, dtype: EncoderDtype, trust_remote_code: bool) -> SentenceTransformer:
     try:
-        with _quiet_loading():
+        with quiet_loading():
             model = SentenceTransformer(
                 str(folder),
                 device=device,
@@ -214,7 +214,7 @@ def _load(folder: Path, device: str | None, dtype: EncoderDtype, trust_remote_co
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No bar over the weights and no list of superfluous ones; missing weights are still reported."""
     modeling_log = logging.getLogger("transformers.modeling_utils")
     bars, hub_bars_off = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
