@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ EXAMPLES = 40
 EXAMPLE_DEPTH = 10
 
 
-def write_fit(jasper: Jasper, record: FitRecord, retrieval_set: RetrievalSet, directory: Path) -> None:
+def write_fit(jasper: Jasper, record: FitRecord, retrieval_set: RetrievalSet, directory: Path) -> dict[str, Any]:
     """Write the whole run directory; an older run there stays as it is until all of the new one is on disk.
 
     Args:
@@ -38,6 +39,9 @@ def write_fit(jasper: Jasper, record: FitRecord, retrieval_set: RetrievalSet, di
         record: Of its fit.
         retrieval_set: With the splits used, so that they can be given again.
         directory: The run directory; created. Files of other names in it stay.
+
+    Returns:
+        The content of metrics.json: its intervals and tests resample thousands of times, so no caller should ask again.
 
     Raises:
         InputError: As `require_usable` does.
@@ -62,6 +66,7 @@ def write_fit(jasper: Jasper, record: FitRecord, retrieval_set: RetrievalSet, di
         write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], folder)
         write_json(folder / METRICS, metrics)
         write_report(report, folder / REPORT)
+    return metrics
 
 
 def require_usable(directory: Path) -> None:

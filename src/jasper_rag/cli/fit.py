@@ -70,11 +70,10 @@ def fit_and_write(
     jasper = Jasper.fit(with_splits, config=settings, offline=offline)
     record = jasper.record
     assert record is not None
-    write_fit(jasper, record, with_splits, output_dir)
+    metrics = write_fit(jasper, record, with_splits, output_dir)
     for name, value in facts(jasper, record).items():
         console.say(f"  {name}: {value}", quiet=quiet)
     console.say(quiet=quiet)
-    metrics = record.comparison.to_metrics()
     if as_json:
         console.put_json(metrics)
     else:
