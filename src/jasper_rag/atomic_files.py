@@ -1,15 +1,24 @@
-"""Files that are either the old one or the whole new one, never a half: temporary name, fsync, rename."""
+"""Files and folders that are either the old one or the whole new one, never a half, whatever ends the process."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+from jasper_rag.atomic_moves import INSIDE, recover, staged, sync, usual_mode
+from jasper_rag.errors import InputError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of an `OSError` that says that no more can be written: to the disk, by the account, into one file."""
 
 
 @contextmanager
@@ -21,22 +30,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: The file to create or replace.
+
+    Raises:
+        OSError: It cannot be written. Where there is no room, its `filename` is `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private (0600); what we leave behind should obey the user's umask.
-        temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files private (0600); what we leave behind should obey the user's umask.
+            temporary.chmod(usual_mode())
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -50,55 +63,25 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _umask() -> int:
-    # It can only be read by setting it.
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a directory's entries, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def replacing_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty directory beside `path`; on a clean exit it takes the place of `path`.
+    """Yield an empty directory; on a clean exit, once all of it is on disk, it takes the place of `path`.
 
-    The old directory is moved aside only once the new one is complete and on disk, and is removed after; an
-    exception leaves the old one untouched and removes the new one.
+    An exception leaves the old one untouched, and a kill leaves the old or the new one: see `recover`.
 
     Args:
-        path: The directory to create or replace.
+        path: The directory to create or replace. Its parent is created.
+
+    Raises:
+        OSError: As `replacing`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    aside = temporary.with_suffix(".old")
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for directory, _, files in os.walk(temporary):
-            for name in files:
-                _sync(Path(directory, name))
-            _sync(Path(directory))
-        if path.exists():
-            path.rename(aside)
-        temporary.rename(path)
-        _sync(path.parent)
-    except BaseException:
-        if aside.exists():
-            if path.exists():
-                path.rename(temporary)
-            aside.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover(path, to_write=True)
+        with staged(path.parent, path.name) as fresh:
+            (fresh / path.name).mkdir()
+            yield fresh / path.name
 
 
 @contextmanager
@@ -106,36 +89,58 @@ def replacing_entries(directory: str | Path) -> Iterator[Path]:
     """Yield an empty directory inside `directory`; on a clean exit all it holds moves up, over what has the same name.
 
     For a directory that may hold other things too: they stay. While the block runs nothing in `directory` changes; an
-    exception, in the block or while moving, leaves it as it was.
+    exception, in the block or while moving, leaves it as it was. After a kill while moving, `recover` moves the rest.
 
     Args:
         directory: Where the files and folders are to stand; created.
+
+    Raises:
+        OSError: As `replacing`.
     """
     directory = Path(directory)
     created = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".new.", suffix=".tmp", dir=directory))
-    fresh, aside = temporary / "fresh", temporary / "aside"
-    fresh.mkdir()
-    aside.mkdir()
-    moved: list[str] = []
+    with _naming(directory):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            recover(directory, to_write=True)
+            with staged(directory, INSIDE) as fresh:
+                yield fresh
+        finally:
+            if created:
+                with suppress(OSError):  # not empty: all went well
+                    directory.rmdir()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of an error that knows no file, or that there is no room for one, what was being written."""
     try:
-        yield fresh
-        for name in sorted(entry.name for entry in fresh.iterdir()):
-            moved.append(name)
-            with suppress(FileNotFoundError):
-                (directory / name).rename(aside / name)
-            (fresh / name).rename(directory / name)
-        _sync(directory)
-    except BaseException:
-        for name in moved:
-            if not (fresh / name).exists():
-                (directory / name).rename(fresh / name)
-            if (aside / name).exists():
-                (aside / name).rename(directory / name)
+        yield
+    except OSError as error:
+        if error.filename is None or error.errno in NO_ROOM:
+            error.filename, error.filename2 = str(path), None
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if created:
-            with suppress(OSError):  # not empty: all went well
-                directory.rmdir()
+    except SafetensorError as error:
+        # It tells the system's errors in words only.
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def require_writable(directory: Path) -> None:
+    """Refuse a folder that could not be written in the end, before any work is done; it need not exist yet.
+
+    Raises:
+        InputError: It is or lies below a file, its name is impossible, or it cannot be written to.
+    """
+    try:
+        above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        directory.exists()
+    except OSError as error:  # a name of more than 255 characters
+        raise InputError(f"{error.strerror}.", path=directory, remedy="Give a shorter name.") from error
+    if not above.is_dir():
+        raise InputError("is a file, not a folder.", path=above, remedy="Give another folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("this folder cannot be written to.", path=above, remedy="Give a folder elsewhere.")

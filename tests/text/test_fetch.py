@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 import pytest
 
 from jasper_rag.errors import InputError
+from jasper_rag.file_locks import LOCK, release, take
 from jasper_rag.text import fetch
-from jasper_rag.text.fetch import BEIR_MD5, fetch_beir
+from jasper_rag.text.fetch import BEIR_MD5, fetch_beir, sets_in
 from jasper_rag.text.readers import read_retrieval_set
 
 SET: Mapping[str, str] = {
@@ -86,6 +85,16 @@ def test_a_set_of_sets(server: Any, tmp_path: Path) -> None:
     assert len(server.requests) == 1
 
 
+def test_a_folder_of_another_name(server: Any, tmp_path: Path) -> None:
+    server.files["/mine.zip"] = zipped({**under("mine/a"), **under("mine/b")})
+    found = fetch_beir("mine", tmp_path, server.url, folder="first", **QUICK)
+    assert found == tmp_path / "first"
+    assert sets_in(found) == [found / "a", found / "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+    assert sets_in(found / "a") == [found / "a"]
+    assert sets_in(tmp_path / "none") == []
+
+
 def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no BEIR set 'SciFacts'") as caught:
         fetch_beir("SciFacts", tmp_path)
@@ -144,10 +153,10 @@ def test_a_place_that_is_taken(server: Any, tmp_path: Path) -> None:
 def test_one_process_at_a_time(server: Any, tmp_path: Path) -> None:
     server.files["/mine.zip"] = zipped(SET)
     (tmp_path / ".unpacking-killed.tmp").mkdir()
-    other = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match="another process"):
+    other = take(tmp_path / LOCK)
+    assert other is not None
+    with pytest.raises(InputError, match="another jasper is fetching into this directory"):
         fetch_beir("mine", tmp_path, server.url)
-    os.close(other)
+    release(other, tmp_path / LOCK)
     fetch_beir("mine", tmp_path, server.url, **QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jasper_rag.errors import InputError
+from jasper_rag.file_locks import exclusive
 from jasper_rag.text.archives import unpacked
 from jasper_rag.text.download import disk_fault, download
 from jasper_rag.text.readers.beir import read_beir
@@ -52,6 +51,7 @@ def fetch_beir(
     directory: str | Path,
     base_url: str | None = None,
     *,
+    folder: str = "",
     sha256: str = "",
     tries: int = 5,
     pause: float = 1.0,
@@ -68,6 +68,7 @@ def fetch_beir(
         name: One of `BEIR_MD5`; with a `base_url` of your own, any.
         directory: Where the set's folder goes; created.
         base_url: Another server with archives of the same layout.
+        folder: Name of the set's folder in `directory`; `name` by default.
         sha256: Expected digest of the archive.
         tries: See `jasper_rag.text.download.download`, as for the next two.
         pause: Seconds before the second try.
@@ -82,8 +83,9 @@ def fetch_beir(
     """
     _check_name(name, base_url)
     directory = Path(directory)
-    target = directory / name
-    if _sets(target):
+    target = directory / (folder or name)
+    if sets_in(target):
+        logger.info("%s is there already: nothing to download", target)
         _read_once(target)
         return target
     try:
@@ -96,6 +98,7 @@ def fetch_beir(
             archive = directory / f"{name}.zip"
             url = f"{(base_url or BEIR_URL).rstrip('/')}/{name}.zip"
             md5 = "" if base_url else BEIR_MD5[name]
+            logger.info("fetching %s into %s", url, target)
             download(url, archive, sha256=sha256, md5=md5, tries=tries, pause=pause, timeout=timeout)
             _install(archive, target)
     except OSError as error:
@@ -118,27 +121,19 @@ def _check_name(name: str, base_url: str | None) -> None:
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory, so that two processes do not write one file."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                "another process is fetching into this directory.", remedy="Wait for it.", path=directory
-            ) from error
+    with exclusive(directory, "fetching into this directory"):
         for left in directory.glob(".unpacking-*.tmp"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _install(archive: Path, target: Path) -> None:
+    logger.info("unpacking %s", archive)
     try:
         with unpacked(archive, archive.parent) as folder:
-            found = _sets(folder)
-            root = folder / target.name if len(found) != 1 else found[0]
-            if not _sets(root):
+            found = sets_in(folder)
+            root = folder / archive.stem if len(found) != 1 else found[0]
+            if not sets_in(root):
                 held = ", ".join(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))[:8])
                 raise InputError(
                     f"this archive is no BEIR set; it holds {held or 'nothing'}.",
@@ -152,8 +147,8 @@ def _install(archive: Path, target: Path) -> None:
     archive.unlink()
 
 
-def _sets(folder: Path) -> list[Path]:
-    """Return the folders with a set: this one, or those right below it."""
+def sets_in(folder: Path) -> list[Path]:
+    """Return the folders with a BEIR set: this one, or else those right below it, sorted."""
     if not folder.is_dir():
         return []
     folders = [folder, *sorted(folder.iterdir())]
@@ -162,7 +157,7 @@ def _sets(folder: Path) -> list[Path]:
 
 
 def _read_once(target: Path) -> None:
-    for folder in _sets(target):
+    for folder in sets_in(target):
         if (folder / "corpus.jsonl").stat().st_size <= LARGE:
             read = read_beir(folder)
-            logger.info("%s: %d documents, %d queries", folder, len(read.documents), len(read.queries))
+            logger.debug("%s: %d documents, %d queries", folder, len(read.documents), len(read.queries))
