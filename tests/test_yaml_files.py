@@ -99,7 +99,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not UTF-8 text"):
         read_yaml(str(tmp_path / "latin.yaml"))
     (tmp_path / "control.yaml").write_text("a: \x00\n", encoding="utf-8")
-    with pytest.raises(InputError, match="not valid YAML: cannot be read"):
+    with pytest.raises(InputError, match="not valid YAML: special characters are not allowed"):
         read_yaml(tmp_path / "control.yaml")
 
 

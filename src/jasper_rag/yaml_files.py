@@ -13,7 +13,19 @@ from jasper_rag.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads YAML 1.2 floats: PyYAML follows YAML 1.1, where `1e-4` without a dot is a string."""
+    """SafeLoader that refuses doubled keys and reads YAML 1.2 floats.
+
+    PyYAML follows YAML 1.1, where `1e-4` without a dot is a string.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -45,8 +57,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
-        problem = getattr(error, "problem", None) or "cannot be read"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
         raise InputError(f"not valid YAML: {problem}.", path=path, line=line, remedy="Mend the line.") from error
+    except RecursionError as error:
+        raise InputError("nested too deeply to be read.", path=path, remedy="Write key: value.") from error
     except ValueError as error:
         # E.g. 2024-13-45, which looks like a date.
         remedy = "Put quotes around text that looks like a date or a number."

@@ -32,11 +32,9 @@ class HashEncoder:
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         self.calls.append(list(texts))
-        rows = []
-        for text in texts:
-            seed = int.from_bytes(hashlib.sha256(f"{role}{text}".encode()).digest()[:8], "little")
-            rows.append(np.random.default_rng(seed).standard_normal(6))
-        vectors: Vectors = np.array(rows)
+        digests = [hashlib.sha256(f"{role}{text}".encode()).digest() for text in texts]
+        seeds = [int.from_bytes(digest[:8], "little") for digest in digests]
+        vectors: Vectors = np.array([np.random.default_rng(seed).standard_normal(6) for seed in seeds])
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors.astype(np.float32)
 
@@ -210,6 +208,7 @@ def test_shards_of_another_encoder_are_refused(store: EmbeddingStore, tmp_path: 
     [
         ("{", "unreadable"),
         ("[]", "unreadable"),
+        ("[" * 100_000, "unreadable"),
         ('{"format_version": 1, "encoder": {}}', "missing"),
         ("v9", "format version 9"),
     ],
@@ -289,6 +288,8 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_store_root() == Path("/var/cache/jasper-rag/embeddings")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_store_root() == Path.home() / ".cache" / "jasper-rag" / "embeddings"
+    with pytest.raises(InputError, match="the cache folder '~no-such-user/x' has no place"):
+        EmbeddingStore("~no-such-user/x")
 
 
 def test_impossible_settings_are_refused(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def test_bad_texts_are_refused() -> None:
         CallableEncoder(lengths).encode(["a", None], "query")  # type: ignore[list-item]
     with pytest.raises(ValueError, match="put it in a list"):
         CallableEncoder(lengths).encode("a text", "query")
+    with pytest.raises(InputError, match=r"text 1 \('caf\\udce9'\) is not valid Unicode at character 3"):
+        CallableEncoder(lengths).encode(["a", "caf\udce9"], "query")
 
 
 @pytest.mark.parametrize("source", [{"a": VECTORS[0], "b": VECTORS[1]}, (["a", "b"], VECTORS)])

@@ -67,9 +67,17 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert locate(str(folder)) == folder
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "/nowhere", "./model", "../model"])
+@pytest.mark.parametrize(
+    "name", ["no/such/folder", "/nowhere", "./model", "../model", "~no-such-user/model", "x/" * 3000, "a\0b"]
+)
 def test_a_missing_folder_is_not_looked_for_on_the_hub(name: str) -> None:
     with pytest.raises(InputError, match="is missing; expected a model folder"):
+        locate(name)
+
+
+@pytest.mark.parametrize("name", ["a..b/c", "a/b--c", "org/model.", "x" * 97])
+def test_an_impossible_name_is_no_traceback(name: str) -> None:
+    with pytest.raises(InputError, match="neither a folder nor a possible name on the model hub"):
         locate(name)
 
 
@@ -161,6 +169,9 @@ def test_the_demo_extra_stands_in_and_is_verified(tmp_path: Path, monkeypatch: p
         locate(DEMO_MODEL)
     monkeypatch.setattr(model_source, "DEMO_SHA256", file_sha256(folder / "model.safetensors"))
     assert locate("all-MiniLM-L6-v2", offline=True) == folder
+    assert locate(DEMO_MODEL, revision="main") == folder
+    with pytest.raises(InputError, match="the demo extra has no revision 'v1'"):
+        locate(DEMO_MODEL, revision="v1")
     with pytest.raises(InputError, match="no model 'all-mpnet-base-v2'"):
         locate("all-mpnet-base-v2")
 

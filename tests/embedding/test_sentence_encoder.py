@@ -149,6 +149,8 @@ def test_half_precision_on_a_cpu_falls_back_with_a_warning(tiny_model: Path, cap
         ({"batch_size": 0}, "batch size"),
         ({"max_seq_length": 2}, "no room"),
         ({"dtype": "int8"}, "not a dtype"),
+        ({"query_prompt": "caf\udce9: "}, "query_prompt .* not valid Unicode"),
+        ({"document_prompt": "\ud800"}, "document_prompt .* not valid Unicode"),
     ],
 )
 def test_config_refuses(settings: dict[str, object], problem: str) -> None:
@@ -159,6 +161,8 @@ def test_config_refuses(settings: dict[str, object], problem: str) -> None:
 def test_bad_device_and_length_are_refused(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="'warp:0' cannot be used"):
         SentenceEncoder(str(tiny_model), device="warp:0")
+    with pytest.raises(InputError, match="'meta' cannot be used"):
+        SentenceEncoder(str(tiny_model), device="meta")
     with pytest.raises(InputError, match="65 tokens; this model has 64 positions"):
         SentenceEncoder(str(tiny_model), device="cpu", max_seq_length=65)
 
@@ -170,6 +174,53 @@ def test_a_broken_model_names_its_folder(tiny_model: Path, tmp_path: Path) -> No
     with pytest.raises(InputError, match="cannot be loaded") as caught:
         SentenceEncoder(str(broken), device="cpu")
     assert caught.value.path == broken
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 100),
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"\xff"),
+        ("modules.json", b"[" * 100_000),
+        ("config.json", b"{,}"),
+        ("1_Pooling/config.json", b""),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_named(tiny_model: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    broken = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
+    (broken / name).write_bytes(content)
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        SentenceEncoder(str(broken), device="cpu")
+    assert caught.value.path == broken / name
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "5"),
+        ("modules.json", "5"),
+        ("modules.json", "[1]"),
+        ("config_sentence_transformers.json", "[]"),
+        ("config_sentence_transformers.json", '{"prompts": {"query": 5}}'),
+    ],
+)
+def test_wrong_content_of_a_model_is_no_traceback(tiny_model: Path, tmp_path: Path, name: str, content: str) -> None:
+    broken = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
+    (broken / name).write_text(content)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        SentenceEncoder(str(broken), device="cpu")
+
+
+def test_too_little_memory_is_no_damage(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("jasper_rag.embedding.sentence_encoder.SentenceTransformer", fail)
+    with pytest.raises(MemoryError):
+        SentenceEncoder(str(tiny_model), device="cpu")
 
 
 def test_out_of_memory_says_what_to_lower(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,9 @@ def test_numpy_positions_are_positions() -> None:
         ([Document("a", "x"), Document("b", "y"), Document("a", "z")], "document id 'a' occurs twice"),
         (["alpha", None], "document '1' is None; ids and texts must be strings"),
         ({1: "alpha", 2: "beta"}, "document 1 is 'alpha'; ids and texts must be strings"),
+        ([Document("a", "x", None)], "document 'a': title None, topic ''"),  # type: ignore[arg-type]
+        (["alpha", "be\ud800ta"], r"document '1' holds half a character \(U\+D800"),
+        ({"caf\udce9": "alpha"}, r"holds half a character \(U\+DCE9"),
     ],
 )
 def test_bad_documents_are_refused(corpus: Any, problem: str) -> None:
@@ -70,6 +73,12 @@ def test_bad_documents_are_refused(corpus: Any, problem: str) -> None:
         ([("what?", -1)], "question 0 is answered by document -1, but there are 3 documents"),
         ([("what?", "zeta")], "question 0 is answered by 'zeta', which is not in the corpus"),
         ([("what?", None)], "question 0 is answered by None, which is not in the corpus"),
+        ([("what?", [1])], r"question 0 is answered by \[1\], which is not in the corpus"),
+        ([("what?", 0), "who?"], r"question 1 is 'who\?'"),
+        ([("what?", 0, 1)], r"question 0 is \('what\?', 0, 1\)"),
+        ([(None, 0)], r"question 0 is \(None, 0\)"),
+        ([5], "question 0 is 5"),
+        ([("caf\udce9?", 0)], "question 0 holds half a character"),
         ([("what?", 1.0)], r"question 0 is answered by 1\.0, which is not in the corpus"),
     ],
 )

@@ -24,7 +24,7 @@ from jasper_rag.atomic_files import write_json
 from jasper_rag.embedding.embedding_shards import FORMAT_VERSION, Digests, read_shard, write_shard
 from jasper_rag.embedding.encoder import Encoder, identity_of
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
-from jasper_rag.embedding.vectors import Role, Vectors, check_unit_rows, excerpt, require_texts
+from jasper_rag.embedding.vectors import Role, Vectors, check_unit_rows, require_texts
 from jasper_rag.errors import InputError
 from jasper_rag.progress import progress_bar
 
@@ -56,9 +56,16 @@ def default_store_root() -> Path:
     """$JASPER_CACHE, else `jasper-rag/embeddings` under $XDG_CACHE_HOME or ~/.cache."""
     chosen = os.environ.get("JASPER_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "jasper-rag" / "embeddings"
+        return _expanded(chosen)
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jasper-rag" / "embeddings"
+
+
+def _expanded(folder: str | Path) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:  # "~" of a user without a home
+        remedy = "Set JASPER_CACHE to a folder you can write to."
+        raise InputError(f"the cache folder {str(folder)!r} has no place: {error}", remedy=remedy) from error
 
 
 class EmbeddingStore:
@@ -82,7 +89,7 @@ class EmbeddingStore:
     ) -> None:
         if texts_per_shard < 1 or texts_per_call < 1:
             raise ValueError(f"need at least 1 text per shard and call, got {texts_per_shard} and {texts_per_call}.")
-        self.root = default_store_root() if root is None else Path(root).expanduser()
+        self.root = default_store_root() if root is None else _expanded(root)
         self._texts_per_shard = texts_per_shard
         self._texts_per_call = texts_per_call
 
@@ -225,7 +232,7 @@ class _Namespace:
         try:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
             version, stored = manifest["format_version"], EncoderIdentity.from_json(manifest["encoder"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise InputError(f"unreadable: {error}", path=self._manifest, remedy=remedy) from error
         if version != FORMAT_VERSION:
             raise InputError(
@@ -246,14 +253,7 @@ def _digests(texts: Sequence[str]) -> Digests:
     """SHA-256 of the UTF-8 bytes of each text, uint8 [n, 32]."""
     digests = np.empty((len(texts), 32), dtype=np.uint8)
     for row, text in enumerate(texts):
-        try:
-            content = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"text {row} ({excerpt(text)}) is not valid Unicode: {error.reason}.",
-                remedy="Read the file with its true encoding, or with errors='replace'.",
-            ) from error
-        digests[row] = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
+        digests[row] = np.frombuffer(hashlib.sha256(text.encode("utf-8")).digest(), dtype=np.uint8)
     return digests
 
 

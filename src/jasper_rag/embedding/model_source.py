@@ -14,7 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from safetensors import SafetensorError, safe_open
+
 from jasper_rag.embedding.checksums import file_sha256
+from jasper_rag.embedding.vectors import excerpt
 from jasper_rag.errors import InputError
 
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -49,13 +52,14 @@ def locate(name: str, revision: str | None = None, offline: bool = False) -> Pat
     Raises:
         InputError: Not found; the message lists what was tried and what would help.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    # The functions of os.path, since the methods of Path raise for an unknown "~user" and for a name that is too long.
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
         return _require_model(folder)
-    if folder.is_file() or not _HUB_NAME.fullmatch(name):
-        kind = "a file" if folder.is_file() else "missing"
+    if os.path.isfile(folder) or not _HUB_NAME.fullmatch(name):
+        kind = "a file" if os.path.isfile(folder) else "missing"
         raise InputError(
-            f"{name!r} is {kind}; expected a model folder.",
+            f"{excerpt(name, 200)} is {kind}; expected a model folder.",
             remedy="Give the folder that holds modules.json or config.json, or a name such as "
             f"{DEMO_MODEL} on the model hub.",
         )
@@ -63,7 +67,7 @@ def locate(name: str, revision: str | None = None, offline: bool = False) -> Pat
     tried = ["no such folder"]
     found = _find_cached(candidates, revision, tried) or _find_on_hub(candidates, revision, offline, tried)
     if found is None and DEMO_MODEL in candidates:
-        found = _find_demo(tried)
+        found = _find_demo(revision, tried)
     if found is None:
         raise _not_found(name, tried)
     return found
@@ -123,6 +127,20 @@ def configuration_sha256(folder: Path) -> str:
     return _sha256_of_all(folder, files)
 
 
+def damaged_file(folder: Path) -> tuple[Path, str] | None:
+    """The first file of a model, or of its module folders, that cannot be read at all, and why; None if all can."""
+    for file in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".safetensors":
+                with safe_open(file, framework="np"):
+                    pass
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            return file, _first_line(error)
+    return None
+
+
 def commit_of(folder: Path) -> str:
     """The hub commit of a folder in the hub's cache (`.../snapshots/<commit>`), "" for any other folder."""
     is_snapshot = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
@@ -131,10 +149,17 @@ def commit_of(folder: Path) -> str:
 
 def _find_cached(candidates: list[str], revision: str | None, tried: list[str]) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     for candidate in candidates:
         for marker in ("modules.json", "config.json"):
-            found = try_to_load_from_cache(candidate, marker, revision=revision)
+            try:
+                found = try_to_load_from_cache(candidate, marker, revision=revision)
+            except HFValidationError as error:
+                raise InputError(
+                    f"{excerpt(candidate, 200)} is neither a folder nor a possible name on the model hub: {error}",
+                    remedy=f"Give a model folder, or a name such as {DEMO_MODEL}.",
+                ) from error
             if isinstance(found, str) and _is_complete(Path(found).parent):
                 return Path(found).parent
     tried.append("not in the hub's cache" + (f" at revision {revision}" if revision else ""))
@@ -173,7 +198,10 @@ def _find_on_hub(candidates: list[str], revision: str | None, offline: bool, tri
     return None
 
 
-def _find_demo(tried: list[str]) -> Path | None:
+def _find_demo(revision: str | None, tried: list[str]) -> Path | None:
+    if revision and revision != "main":
+        tried.append(f"the demo extra has no revision {revision!r}")
+        return None
     spec = importlib.util.find_spec(DEMO_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         tried.append("the demo extra is not installed")

@@ -94,7 +94,7 @@ def require_texts(texts: Sequence[str]) -> None:
 
     Raises:
         ValueError: `texts` is itself one string.
-        InputError: A row is not a string.
+        InputError: A row is not a string, or not valid Unicode.
     """
     if isinstance(texts, str):
         raise ValueError(f"texts must be a sequence of strings, got one string ({excerpt(texts)}); put it in a list.")
@@ -104,6 +104,28 @@ def require_texts(texts: Sequence[str]) -> None:
                 f"text {row} is {text!r}, of type {type(text).__name__}; expected a string.",
                 remedy="Drop the row or give it a text; missing values are often read as None or NaN.",
             )
+        require_unicode(text, f"text {row}")
+
+
+def require_unicode(text: str, what: str, field: str | None = None) -> None:
+    """Refuse a string with half a character, which Python makes of undecodable bytes and no tokenizer takes.
+
+    Args:
+        text: The string.
+        what: Its name, for the message.
+        field: Of the error.
+
+    Raises:
+        InputError: It has an unpaired surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} ({excerpt(text)}) is not valid Unicode at character {error.start}: {error.reason}.",
+            remedy="Read the file with its true encoding, or with errors='replace'.",
+            field=field,
+        ) from error
 
 
 def excerpt(text: str, limit: int = 60) -> str:

@@ -9,11 +9,19 @@ from typing import Any
 
 from jasper_rag.atomic_files import write_json
 from jasper_rag.errors import InputError
+from jasper_rag.text.readers.rows import unique_keys
 from jasper_rag.text.readers.utf8 import utf8_lines
 from jasper_rag.text.records import Qrels, RetrievalSet
 
 FORMAT = "jasper-splits"
 VERSION = 1
+
+
+_AGAIN = "Write the splits of this set again."
+
+
+class SplitMismatch(InputError):
+    """A sound split file, but of another set."""
 
 
 def write_splits(retrieval_set: RetrievalSet, path: str | Path, seed: int | None = None) -> None:
@@ -37,8 +45,8 @@ def read_splits(retrieval_set: RetrievalSet, path: str | Path) -> RetrievalSet:
         path: The file.
 
     Raises:
-        InputError: The file is missing or not such a file, or it does not fit: it names a question that the set
-            does not have or has no judgement for, misses one, or has one in two splits.
+        SplitMismatch: It names a question that the set does not have or has no judgement for, or misses one.
+        InputError: The file is missing or not such a file, or has a question in two splits.
     """
     path = Path(path)
     judgements = all_judgements(retrieval_set)
@@ -47,13 +55,15 @@ def read_splits(retrieval_set: RetrievalSet, path: str | Path) -> RetrievalSet:
     for split, queries in splits.items():
         for query in queries:
             if query not in judgements:
-                raise _misfit(f"question {query!r} has no judgement in {retrieval_set.name}.", path, split)
+                problem = f"question {query!r} has no judgement in {retrieval_set.name}."
+                raise SplitMismatch(problem, remedy=_AGAIN, path=path, field=split)
             if query in seen:
                 raise _misfit(f"question {query!r} is also in split {seen[query]!r}.", path, split)
             seen[query] = split
     left = [query for query in judgements if query not in seen]
     if left:
-        raise _misfit(f"{len(left)} judged questions are in no split, the first is {left[0]!r}.", path, "splits")
+        problem = f"{len(left)} judged questions are in no split, the first is {left[0]!r}."
+        raise SplitMismatch(problem, remedy=_AGAIN, path=path, field="splits")
     return with_splits(retrieval_set, judgements, splits)
 
 
@@ -84,7 +94,7 @@ def with_splits(retrieval_set: RetrievalSet, judgements: Qrels, splits: Mapping[
 def _stored(path: Path) -> dict[str, list[str]]:
     text = "".join(line for _, line in utf8_lines(path))
     try:
-        record: Any = json.loads(text)
+        record: Any = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise _misfit(f"not valid JSON: {error}.", path) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("version") != VERSION:
@@ -99,4 +109,4 @@ def _stored(path: Path) -> dict[str, list[str]]:
 
 
 def _misfit(problem: str, path: Path, field: str | None = None) -> InputError:
-    return InputError(problem, remedy="Write the splits of this set again.", path=path, field=field)
+    return InputError(problem, remedy=_AGAIN, path=path, field=field)

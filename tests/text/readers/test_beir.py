@@ -47,6 +47,13 @@ def test_reads_documents_queries_and_judgements(tmp_path: Path) -> None:
     assert read_beir(tmp_path / "pets", name="mine").name == "mine"
 
 
+def test_a_score_below_zero_counts_as_zero(tmp_path: Path) -> None:
+    found = read_beir(
+        write(tmp_path, {**FILES, "qrels/test.tsv": FILES["qrels/test.tsv"] + "q1\td3\t-1\nq1\td2\t-2\n"})
+    )
+    assert found.qrels["test"] == {"q1": {"d1": 1, "d2": 0, "d3": 0}}
+
+
 def test_without_qrels_there_are_no_judgements(tmp_path: Path) -> None:
     found = read_beir(write(tmp_path, {"corpus.jsonl": CORPUS, "queries.jsonl": QUERIES}))
     assert found.qrels == {}
@@ -133,7 +140,6 @@ QRELS_FAULTS = {
     "not whole": ("q1\td1\t0.5", "'0.5' is not a whole number", "score"),
     "word": ("q1\td1\tyes", "not a whole number", "score"),
     "huge": ("q1\td1\t" + "9" * 5000, "not a whole number", "score"),
-    "negative": ("q1\td1\t-1", "negative", "score"),
     "unknown query": ("q9\td1\t1", "'q9' is not in queries.jsonl", "query-id"),
     "unknown document": ("q1\td9\t1", "'d9' is not in corpus.jsonl", "corpus-id"),
     "empty id": ("\td9\t1", "empty", "query-id"),

@@ -142,4 +142,4 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match="needs the datasets library") as caught:
         read_hugging_face(tmp_path)
-    assert "pip install" in caught.value.remedy
+    assert 'pip install "jasper-rag[huggingface]"' in caught.value.remedy

@@ -102,6 +102,15 @@ def test_wrong_columns_list_what_was_found(tmp_path: Path, columns: dict[str, st
         read_jsonl(write(tmp_path / "p.jsonl", {"q": "a", "d": "b"}), columns=columns)
 
 
+@pytest.mark.parametrize("line", ['{"text": "a", "text": "b"}', '{"text": "a", "more": {"x": 1, "x": 1}}'])
+def test_a_key_stands_once(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text": "a", "more": [{"x": 1}, {"x": 2}]}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"the key '(text|x)' stands twice") as caught:
+        read_jsonl(path)
+    assert caught.value.line == 2
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_jsonl(tmp_path / "none.jsonl")

@@ -61,11 +61,41 @@ def test_nothing_there(tmp_path: Path) -> None:
             read_retrieval_set(path)
 
 
-def test_columns_are_for_tables_only(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("body\nx\n")
-    assert read_retrieval_set(tmp_path / "a.csv", columns={"document": "body"}).documents[0].text == "x"
-    with pytest.raises(InputError, match="columns can be mapped"):
-        read_retrieval_set(tmp_path, columns={"document": "body"})
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("a.csv", "body,b\nx,1\n"), ("a.tsv", "body\tb\nx\t1\n"), ("a.jsonl", '{"body": "x", "b": 1}')],
+)
+def test_columns_of_a_table(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content)
+    for field in ("document", "answer", "Text"):
+        found = read_retrieval_set(tmp_path / file, columns={field: "body"})
+        assert [document.text for document in found.documents] == ["x"]
+    for column, remedy in (("BODY", "Did you mean 'body'?"), ("bdy", "Did you mean 'body'?"), ("zz", "Name one of")):
+        with pytest.raises(InputError, match=f"no column '{column}'; the file has 'body', 'b'") as caught:
+            read_retrieval_set(tmp_path / file, columns={"document": column})
+        assert remedy in caught.value.remedy
+    with pytest.raises(InputError, match="no column holds the document; the file has 'body', 'b'") as caught:
+        read_retrieval_set(tmp_path / file, columns={"question": "body"})
+    assert "columns={'answer': 'b'}" in caught.value.remedy
+    assert "--columns answer=b" in caught.value.remedy
+
+
+def test_columns_where_there_are_none(tmp_path: Path) -> None:
+    columns = {"document": "body"}
+    (tmp_path / "a.txt").write_text("x")
+    for path in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(InputError, match="plain texts have no columns") as caught:
+            read_retrieval_set(path, columns=columns)
+        assert caught.value.path == path
+        assert read_retrieval_set(path, columns={}).documents[0].text == "x"
+    for file in ("corpus.jsonl", "queries.jsonl"):
+        (tmp_path / file).write_text('{"_id": "1", "text": "x"}')
+    with pytest.raises(InputError, match="a BEIR directory has no columns") as caught:
+        read_retrieval_set(tmp_path, columns=columns)
+    assert "_id, title, text" in caught.value.remedy
+    (tmp_path / "a.pdf").touch()
+    with pytest.raises(InputError, match=r"'\.pdf' cannot be read"):
+        read_retrieval_set(tmp_path / "a.pdf", columns=columns)
 
 
 def test_reading_text_imports_no_tensor_library() -> None:

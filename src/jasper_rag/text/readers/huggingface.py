@@ -15,7 +15,7 @@ from jasper_rag.text.readers.subsets import Table, holds_judgements, set_from_su
 from jasper_rag.text.records import RetrievalSet
 
 PREFIX = "hf:"
-INSTALL = 'pip install "datasets>=3"'
+INSTALL = 'pip install "jasper-rag[huggingface]"'
 _SPLITS = frozenset({"train", "dev", "test"})
 _JUDGED = ("qrels", "default")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jasper_rag.errors import InputError
 from jasper_rag.text.readers.pairs import set_from_rows
-from jasper_rag.text.readers.rows import Row, shown
+from jasper_rag.text.readers.rows import Row, shown, unique_keys
 from jasper_rag.text.readers.utf8 import utf8_lines
 from jasper_rag.text.records import RetrievalSet
 
@@ -50,7 +50,7 @@ def read_jsonl(path: str | Path, name: str | None = None, columns: Mapping[str, 
 
 def _json_object(text: str, path: Path, number: int) -> dict[str, object]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError as error:
         raise InputError(
             "nested too deeply to be read.", remedy="Flatten the record.", path=path, line=number
@@ -62,9 +62,12 @@ def _json_object(text: str, path: Path, number: int) -> dict[str, object]:
             path=path,
             line=number,
         ) from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a key given twice, a number of thousands of digits
         raise InputError(
-            f"not readable JSON: {error}.", remedy="Write such a number as a string.", path=path, line=number
+            f"not readable JSON: {error}.",
+            remedy="Give every key once, and write a long number as a string.",
+            path=path,
+            line=number,
         ) from error
     if not isinstance(value, dict):
         raise InputError(

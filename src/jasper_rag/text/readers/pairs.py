@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jasper_rag.errors import InputError
@@ -22,6 +24,9 @@ DEFAULT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 """Our fields and the column names tried for each, in this order."""
+
+FIELD_NAMES: Mapping[str, str] = {name: field for field, names in DEFAULT_COLUMNS.items() for name in (field, *names)}
+"""Every name by which a field may be called -> the field."""
 
 
 def set_from_rows(
@@ -44,7 +49,7 @@ def set_from_rows(
         found: All column names of the file.
         path: The file, for messages.
         name: Name of the set.
-        columns: Our field -> the file's column ("positive" is accepted for "document"), over the defaults.
+        columns: Our field, by any of its `FIELD_NAMES` -> the file's column, over the defaults.
 
     Raises:
         InputError: A named column is not there, no document column is found, or a row is bad.
@@ -63,18 +68,17 @@ def resolve_columns(found: Sequence[str], path: Path, columns: Mapping[str, str]
     """Return our field -> the file's column, for the fields the file has.
 
     Raises:
-        InputError: An unknown field, a column the file does not have, or no column that could be the document.
+        InputError: See `named_fields`; or a column the file does not have, or none that could be the document.
     """
-    given = {("document" if field == "positive" else field): column for field, column in (columns or {}).items()}
+    given = named_fields((columns or {}).items())
     listed = ", ".join(map(repr, found))
     for field, column in given.items():
-        if field not in DEFAULT_COLUMNS:
-            known = ", ".join(DEFAULT_COLUMNS)
-            raise InputError(f"unknown field {field!r} in the column mapping.", remedy=f"The fields are: {known}.")
         if column not in found:
+            near = next((name for name in found if name.lower() == column.lower()), None)
+            near = near or next(iter(difflib.get_close_matches(column, found, n=1)), None)
             raise InputError(
                 f"there is no column {column!r}; the file has {listed}.",
-                remedy="Name one of these.",
+                remedy="Name one of these." if near is None else f"Did you mean {near!r}?",
                 path=path,
                 field=field,
             )
@@ -87,13 +91,55 @@ def resolve_columns(found: Sequence[str], path: Path, columns: Mapping[str, str]
                 chosen[field] = present[0]
     if "document" not in chosen:
         tried = ", ".join(DEFAULT_COLUMNS["document"])
+        example = next((column for column in found if column not in chosen.values()), "NAME")
+        flag = shlex.quote(f"answer={example}")
         raise InputError(
             f"no column holds the document; the file has {listed}.",
-            remedy=f"Tried {tried}. Map one, for example columns={{'document': {next(iter(found), '...')!r}}}.",
+            remedy=f"Tried {tried}. Name it, for example columns={{'answer': {example!r}}}, or on the command line "
+            f"--columns {flag}",
             path=path,
             field="document",
         )
     return chosen
+
+
+def named_fields(columns: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return our field -> the file's column, from pairs of a field, by any of its `FIELD_NAMES`, and a column.
+
+    Raises:
+        InputError: An unknown field, a field given twice, or one column that is both question and answer.
+    """
+    fields: dict[str, str] = {}
+    for name, column in columns:
+        field = FIELD_NAMES.get(name.lower())
+        if field is None:
+            raise _unknown_field(name, column)
+        if field in fields:
+            same = ", ".join(other for other, meant in FIELD_NAMES.items() if meant == field)
+            raise InputError(
+                f"the {field} is given twice: the columns {fields[field]!r} and {column!r}.",
+                remedy=f"Keep one of them; these names mean the same: {same}.",
+                field="columns",
+            )
+        fields[field] = column
+    if "query" in fields and fields["query"] == fields.get("document"):
+        raise InputError(
+            f"the column {fields['query']!r} is given as the question and as the answer.",
+            remedy="Name two columns, or leave out the one that the file does not have.",
+            field="columns",
+        )
+    return fields
+
+
+def _unknown_field(name: str, column: str) -> InputError:
+    known = "; ".join(" or ".join(dict.fromkeys((field, *names))) for field, names in DEFAULT_COLUMNS.items())
+    near = difflib.get_close_matches(name.lower(), FIELD_NAMES, n=1, cutoff=0.6)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    if column.lower() in FIELD_NAMES:
+        hint = f"The field comes first: {column}={name}. "
+    return InputError(
+        f"unknown field {name!r} for the column {column!r}.", remedy=f"{hint}The fields are: {known}.", field="columns"
+    )
 
 
 def _documents(rows: Sequence[Row], chosen: Mapping[str, str]) -> tuple[Document, ...]:

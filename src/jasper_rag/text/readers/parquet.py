@@ -23,6 +23,9 @@ INSTALL = 'pip install "jasper-rag[parquet]"'
 SUBSETS = ("corpus", "queries", "qrels")
 """Names of files or folders that make a folder of Parquet one set in three tables."""
 
+_BUFFER = 2**20
+"""Bytes read at a time."""
+
 _SPLITS = frozenset({"train", "dev", "test"})
 _SHARD = re.compile(r"[-_.]\d+-of-\d+.*$")
 
@@ -102,7 +105,7 @@ def _one_table(files: Sequence[Path], place: Path, name: str, columns: Mapping[s
     for path in files:
         used = [column for column in names[path] if column in chosen]
         extra = {"split": splits[path]} if named else {}
-        rows += (Row(row.path, row.line, {**row.values, **extra}) for row in _rows(path, used))
+        rows += (Row(row.path, row.line, {**row.values, **extra}) for row in parquet_rows(path, used))
     if not rows:
         raise InputError("no row.", remedy="Add one row per record.", path=place)
     return set_from_rows(rows, [*found, *(["split"] if named else [])], place, name, columns)
@@ -122,7 +125,7 @@ def _three_tables(subsets: Mapping[str, Sequence[Path]], directory: Path, name: 
 
 def _table(files: Sequence[Path], place: Path) -> Table:
     columns = _columns(files[0])
-    rows = (row for path in files for row in _rows(path, _columns(path)))
+    rows = (row for path in files for row in parquet_rows(path, _columns(path)))
     return Table(files[0] if len(files) == 1 else place, columns, rows)
 
 
@@ -140,13 +143,18 @@ def _split(path: Path) -> str:
 
 
 def _columns(path: Path) -> list[str]:
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         return list(file.schema_arrow.names)
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield a file's rows with these columns; a row's line is its number, counted from 1.
+
+    Raises:
+        InputError: The file cannot be read, or pyarrow is not installed.
+    """
     number = 0
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         for batch in file.iter_batches(batch_size=1024, columns=list(columns)):
             for values in batch.to_pylist():
                 number += 1
@@ -154,7 +162,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_parquet(path: Path) -> Iterator[Any]:
     """Open a Parquet file; whatever is wrong with it, while it is open, becomes an `InputError`."""
     try:
         import pyarrow
@@ -162,7 +170,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise InputError("reading Parquet needs pyarrow.", remedy=f"Install it: {INSTALL}", path=path) from error
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # Otherwise a column's whole row group, often a million rows, is in memory at a time.
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
     except FileNotFoundError:
         raise InputError("this file does not exist.", remedy="Check the path.", path=path) from None

@@ -105,6 +105,19 @@ class Row:
         return value
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dictionary of a JSON object (as an `object_pairs_hook`), which may give a key once only.
+
+    Raises:
+        ValueError: A key stands twice; the JSON standard leaves open which value counts.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return values
+
+
 def shown(value: object) -> str:
     """Return a short `repr` with the type's name, for messages."""
     text = repr(value)

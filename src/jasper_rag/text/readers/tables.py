@@ -34,6 +34,16 @@ def read_table(path: str | Path, name: str | None = None, columns: Mapping[str, 
         InputError: Anything wrong with the file, with its line and column.
     """
     path = Path(path)
+    header, rows = table_rows(path)
+    return set_from_rows(rows, header, path, name or path.stem, columns)
+
+
+def table_rows(path: Path) -> tuple[tuple[str, ...], list[Row]]:
+    """The header and the rows of a CSV or TSV file; blank lines are skipped.
+
+    Raises:
+        InputError: The file is missing, empty, without a row, not UTF-8, or not a well-formed table.
+    """
     with _long_fields():
         records = list(_records(path, DELIMITERS.get(path.suffix.lower(), ",")))
     if not records:
@@ -42,7 +52,7 @@ def read_table(path: str | Path, name: str | None = None, columns: Mapping[str, 
     rows = [_row(line, fields, header, path) for line, fields in records[1:]]
     if not rows:
         raise InputError("this file has a header and no row.", remedy="Add one row per record.", path=path)
-    return set_from_rows(rows, header, path, name or path.stem, columns)
+    return header, rows
 
 
 @contextmanager

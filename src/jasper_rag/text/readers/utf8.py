@@ -37,6 +37,18 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
 
 
+def require_utf8_name(path: Path) -> None:
+    """Refuse a file or folder whose name is not UTF-8: a set is called after it, in files that are.
+
+    Raises:
+        InputError: It is not.
+    """
+    try:
+        path.resolve().name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError("the name is not UTF-8.", remedy="Rename it.", path=repr(str(path))) from error
+
+
 def _decoded(raw: bytes, path: Path, number: int, offset: int) -> str:
     body = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
     try:

@@ -4,7 +4,7 @@ import pytest
 import Stemmer
 
 from jasper_rag.errors import InputError
-from jasper_rag.retrieval.words import STOP_WORDS, WordAnalyser
+from jasper_rag.text.words import LANGUAGES, WordAnalyser, stop_words
 
 
 def test_english_words_are_lowered_stopped_and_stemmed() -> None:
@@ -23,7 +23,7 @@ def test_none_keeps_words_as_they_are() -> None:
 
 
 def test_every_language_has_a_stemmer() -> None:
-    assert set(STOP_WORDS) - {"none"} <= set(Stemmer.algorithms())
+    assert set(LANGUAGES) - {"none"} <= set(Stemmer.algorithms())
 
 
 def test_unknown_language_lists_the_known_ones() -> None:
@@ -40,3 +40,14 @@ def test_names_of_programs_count_whole_and_in_parts() -> None:
         "utf8",
         "x_y",
     ]
+
+
+def test_every_language_has_stop_words() -> None:
+    assert all(stop_words(language) for language in LANGUAGES if language != "none")
+    assert not stop_words("none")
+
+
+def test_every_function_word_of_english() -> None:
+    assert stop_words("english") < {*stop_words("english", every=True), "into", "no", "not", "such", "then", "will"}
+    assert "how" in stop_words("english", every=True) - stop_words("english")
+    assert stop_words("german", every=True) == stop_words("german")
