@@ -39,10 +39,11 @@ def test_three_questions_are_the_least(synonym_set: RetrievalSet, word_encoder: 
         qrels = {f"q{n}": {f"d{n}": 1} for n in range(count)}
         return dataclasses.replace(synonym_set, documents=synonym_set.documents[:5], qrels={"all": qrels})
 
-    jasper = Jasper.fit(few(3), encoder=word_encoder, config=HASTY)
+    config = load_config(overrides={"training.steps": 2, "pseudo_questions.fewest_labelled": 2})
+    jasper = Jasper.fit(few(3), encoder=word_encoder, config=config)
     assert len(jasper.search("car", 10)) == 5
     with pytest.raises(InputError, match="2 questions in 2 groups") as caught:
-        Jasper.fit(few(2), encoder=Untouched(), config=HASTY)
+        Jasper.fit(few(2), encoder=Untouched(), config=config)
     assert "at least 3 questions" in caught.value.remedy
 
 
@@ -50,9 +51,10 @@ def test_settings_reach_the_fit(synonym_set: RetrievalSet, word_encoder: Encoder
     overrides = {"guard.gate": False, "training.steps": 4, "language": "none"}
     jasper = Jasper.fit(synonym_set, encoder=word_encoder, config=load_config(overrides=overrides))
     assert jasper.model.guard.gate is None
+    assert jasper.model.lexical is not None
     assert jasper.model.lexical.language == "none"
     assert jasper.record is not None
-    assert max(row["step"] for row in jasper.record.trained.history) == 4
+    assert max(row["step"] for row in jasper.record.candidates.trained.history) == 4
 
 
 def test_an_encoder_that_cuts_texts_says_how_many(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
@@ -70,11 +72,15 @@ def test_an_encoder_that_cuts_texts_says_how_many(synonym_set: RetrievalSet, wor
 @pytest.mark.parametrize(
     ("change", "problem", "remedy"),
     [
-        (lambda s: dataclasses.replace(s, qrels={}), "no question has a relevant document", "Add judged questions"),
+        (
+            lambda s: dataclasses.replace(s, qrels={}),
+            "has 0 labelled pairs, and its 160 documents gave 0 sentences",
+            "at least 20 labelled pairs",
+        ),
         (
             lambda s: dataclasses.replace(s, qrels={"test": s.qrels["all"]}),
-            "no questions to train on",
-            "qrels/train.tsv",
+            "has 0 labelled pairs, and its 160 documents gave 0 sentences",
+            "documents with whole sentences",
         ),
         (
             lambda s: dataclasses.replace(s, qrels={"train": s.qrels["all"], "extra": {"q0": {"d0": 1}}}),
@@ -83,8 +89,20 @@ def test_an_encoder_that_cuts_texts_says_how_many(synonym_set: RetrievalSet, wor
         ),
         (
             lambda s: dataclasses.replace(s, qrels={"all": {f"q{n}": {f"d{n}": int(n == 0)} for n in range(9)}}),
-            "has a relevant document",
-            "name the splits yourself",
+            "has 1 labelled pairs",
+            "at least 20 labelled pairs",
+        ),
+        (
+            lambda s: dataclasses.replace(s, qrels={"train": s.qrels["all"], "test": {"q0": {"d0": 0}}}),
+            "no question of synonyms, split 'test', has a relevant document",
+            "leave the split out",
+        ),
+        (
+            lambda s: dataclasses.replace(
+                s, documents=tuple(dataclasses.replace(d, text="A", title="") for d in s.documents)
+            ),
+            "the 160 documents of synonyms all have the same text",
+            "two documents that differ",
         ),
     ],
 )
@@ -98,7 +116,7 @@ def test_a_set_that_cannot_be_learnt_from_is_refused_before_any_encoding(
 
 
 def test_bad_arguments_are_refused_before_any_encoding(synonym_set: RetrievalSet) -> None:
-    with pytest.raises(InputError, match="documents without questions"):
+    with pytest.raises(InputError, match="its 2 documents gave 0 sentences"):
         Jasper.fit(["one text", "another"], encoder=Untouched())
     with pytest.raises(InputError, match="questions beside it"):
         Jasper.fit(synonym_set, [("a question", 0)], encoder=Untouched())

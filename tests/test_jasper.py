@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,30 @@ def test_unusable_questions_are_refused(fitted: Jasper, question: str, k: int, f
     assert caught.value.remedy
 
 
+def test_vectors_search_as_their_texts_do(fitted: Jasper) -> None:
+    texts = [QUESTION, "movie or rock"]
+    asked = fitted.encoder.encode(texts, "query")
+    for ranker in RANKERS:
+        assert fitted.search_vectors(asked, 7, ranker, texts=texts) == fitted.search_many(texts, 7, ranker)
+    assert fitted.search_vectors(asked, 7, texts=texts) == fitted.search_many(texts, 7)
+    # Without words there is no BM25.
+    assert fitted.search_vectors(asked, 7) == fitted.search_many(texts, 7, "dense")
+    for ranker in RANKERS[1:]:
+        assert fitted.search_vectors(asked, 7, ranker) == fitted.search_many(texts, 7, ranker)
+    assert fitted.search_vectors(asked[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"), [({"ranker": "hybrid"}, "texts"), ({"k": 0}, "k"), ({"k": -3, "ranker": "plain"}, "k")]
+)
+def test_vectors_that_cannot_be_searched_with(fitted: Jasper, arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        fitted.search_vectors(np.eye(1, 24, dtype=np.float32), **arguments)
+    assert caught.value.field == field
+    with pytest.raises(InputError, match=r"\[questions, 24\]"):
+        fitted.search_vectors(np.eye(1, 23, dtype=np.float32), ranker="plain")
+
+
 def test_transform_is_the_guards_blend(fitted: Jasper, record: FitRecord) -> None:
     questions = record.embedded.splits["test"].vectors
     predictions = predict(fitted.model.predictor, questions)
@@ -100,7 +125,7 @@ def test_transform_is_the_guards_blend(fitted: Jasper, record: FitRecord) -> Non
 
 
 def test_the_gate_keeps_unfamiliar_questions_where_they_are(fitted: Jasper) -> None:
-    strange = -fitted.model.vectors[:3]
+    strange = -fitted.model.vectors.vectors[:3]
     gate = fitted.model.guard.gate
     assert gate is not None
     closed = gate.openness(strange) == 0
@@ -166,7 +191,7 @@ def test_the_encoder_is_resolved_when_first_needed(
     monkeypatch.setattr(SentenceEncoder, "from_config", resolve)
     fitted.save(tmp_path)
     loaded = Jasper.load(tmp_path, offline=True)
-    vectors = loaded.transform(fitted.model.vectors[:2])
+    vectors = loaded.transform(fitted.model.vectors.vectors[:2])
     assert vectors.shape == (2, 24)
     assert asked == []
     assert loaded.search(QUESTION, 3) == fitted.search(QUESTION, 3)
@@ -199,6 +224,31 @@ def test_another_set_is_searched_in_its_own_corpus(fitted: Jasper, synonym_set: 
     assert comparison.runs["jasper"].rows.shape == (40, 40)
     jasper, plain = (comparison.runs[key].values["ndcg@10"].mean() for key in ("jasper", "plain"))
     assert jasper > plain + 0.3
+
+
+def test_a_corpus_unlike_the_one_trained_on_is_searched_plainly(fitted: Jasper, synonym_set: RetrievalSet) -> None:
+    gate = fitted.model.corpus_gate
+    assert gate is not None
+    wary = dataclasses.replace(fitted.model, corpus_gate=dataclasses.replace(gate, typical=2.0))
+    comparison = Jasper(wary, fitted.encoder).evaluate(synonym_set, "all")
+    assert comparison.openness == 0.0
+    runs = comparison.runs
+    np.testing.assert_array_equal(runs["jasper"].rows, runs["plain"].rows)
+    np.testing.assert_array_equal(runs["hybrid"].rows, runs["fusion"].rows)
+    assert not np.array_equal(runs["jasper_ungated"].rows, runs["plain"].rows)
+
+
+def test_foreign_documents_close_the_guard(fitted: Jasper, record: FitRecord) -> None:
+    foreign = -fitted.model.vectors.vectors[:40]
+    grown = Jasper(fitted.model, fitted.encoder)
+    assert grown.model.openness == 1.0
+    grown.add_vectors([Document(f"new{row}", "text") for row in range(40)], foreign)
+    assert grown.model.openness == 1.0
+    grown.remove([document.id for document in fitted.model.documents])
+    assert grown.model.openness == 0.0
+    questions = record.embedded.splits["test"].vectors
+    np.testing.assert_array_equal(grown.transform(questions), questions)
+    np.testing.assert_array_equal(grown.transform(questions, gated=False), fitted.transform(questions, gated=False))
 
 
 def test_evaluation_names_the_splits_there_are(fitted: Jasper, synonym_set: RetrievalSet) -> None:

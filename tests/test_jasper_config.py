@@ -63,14 +63,14 @@ def test_an_unknown_key_is_told_its_nearest(tmp_path: Path, text: str, field: st
 def test_an_unknown_key_like_no_other_gets_the_list() -> None:
     with pytest.raises(InputError) as caught:
         load_config(None, {"xyzzy": 1})
-    assert caught.value.remedy == "Known here: seed, language, encoder, training, guard."
+    assert caught.value.remedy == "Known here: seed, language, encoder, training, guard, chunking, pseudo_questions."
 
 
 @pytest.mark.parametrize(
     ("overrides", "field", "problem"),
     [
         ({"training.steps": 0}, "training.steps", "greater than 0; got 0"),
-        ({"training.temperature": -1.0}, "training.temperature", "greater than 0; got -1.0"),
+        ({"training.temperature": -1.0}, "training.temperature", "greater than or equal to 0.0001; got -1.0"),
         ({"seed": "often"}, "seed", "valid integer.*got 'often'"),
         ({"encoder.dtype": "float8"}, "encoder.dtype", "'float32', 'bfloat16' or 'float16'; got 'float8'"),
         ({"guard.gate_low": 0.99}, "guard", "gate_low 0.99 must be below gate_high"),

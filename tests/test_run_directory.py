@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jasper_rag import atomic_moves
 from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.errors import InputError
 from jasper_rag.jasper import FitRecord, Jasper
@@ -53,20 +54,28 @@ def snapshot(directory: Path) -> dict[str, bytes | None]:
 
 def test_everything_is_written(fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
-    write_fit(fitted, record, divided, run)
+    write_fit(fitted, record, run)
     assert sorted(path.name for path in run.iterdir()) == TOP
     assert JasperConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text())) == load_config(
         overrides=yaml.safe_load((run / "config.yaml").read_text())
     )
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics == record.comparison.to_metrics()
+    assert metrics == record.to_metrics()
+    assert metrics["trained_on"] == {
+        "kind": "labelled",
+        "labelled_pairs": 128,
+        "pseudo_questions": 0,
+        "real_test_questions": 16,
+        "chosen": "labelled",
+        "dev_ndcg@10": {"labelled": record.candidates.trained.best_ndcg},
+    }
     assert sorted(path.name for path in (run / "runs").iterdir()) == sorted(
         f"test.{system}.trec" for system in metrics["systems"]
     )
     assert set(read_run(run / "runs" / "test.hybrid.trec")) == set(divided.qrels["test"])
     assert read_splits(divided, run / "splits.json").qrels == divided.qrels
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert tuple(history) == record.trained.history
+    assert tuple(history) == record.candidates.trained.history
     with (run / "training_history.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert [{key: float(value) for key, value in row.items()} for row in rows] == history
@@ -76,16 +85,14 @@ def test_everything_is_written(fitted: Jasper, record: FitRecord, divided: Retri
     assert len(Jasper.load(run).model.documents) == 160
 
 
-def test_a_new_run_replaces_an_old_one_and_nothing_else(
-    fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path
-) -> None:
-    write_fit(fitted, record, divided, tmp_path)
+def test_a_new_run_replaces_an_old_one_and_nothing_else(fitted: Jasper, record: FitRecord, tmp_path: Path) -> None:
+    write_fit(fitted, record, tmp_path)
     complete = snapshot(tmp_path)
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     (tmp_path / "metrics.json").write_text("old", encoding="utf-8")
     (tmp_path / "model" / "vectors.safetensors").write_text("old", encoding="utf-8")
     (tmp_path / "runs" / "dev.old.trec").write_text("old", encoding="utf-8")
-    write_fit(fitted, record, divided, tmp_path)
+    write_fit(fitted, record, tmp_path)
     assert snapshot(tmp_path) == complete | {"notes.txt": b"mine"}
 
 
@@ -102,7 +109,6 @@ def test_a_new_run_replaces_an_old_one_and_nothing_else(
 def test_a_failure_leaves_the_old_run_to_the_byte(
     fitted: Jasper,
     record: FitRecord,
-    divided: RetrievalSet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
@@ -121,30 +127,37 @@ def test_a_failure_leaves_the_old_run_to_the_byte(
     else:
         monkeypatch.setattr(f"jasper_rag.run_directory.{step}", fail)
     with pytest.raises(type(error)):
-        write_fit(fitted, record, divided, run)
+        write_fit(fitted, record, run)
     assert snapshot(run) == before
     with pytest.raises(type(error)):
-        write_fit(fitted, record, divided, tmp_path / "new")
+        write_fit(fitted, record, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("swapping", [True, False])
 def test_a_failure_in_the_last_move_is_undone(
-    fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted: Jasper, record: FitRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapping: bool
 ) -> None:
-    write_fit(fitted, record, divided, tmp_path)
+    write_fit(fitted, record, tmp_path)
     (tmp_path / "splits.json").unlink()
     (tmp_path / "model" / "old").write_text("old", encoding="utf-8")
     before = snapshot(tmp_path)
-    rename = Path.rename
+    rename, exchange, last = Path.rename, atomic_moves.exchange, tmp_path / "training_history.csv"
 
     def failing(self: Path, target: Path) -> Path:
-        if target == tmp_path / "training_history.csv" and self.parent.name == "fresh":
+        if target == last and self.parent.name == "fresh":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
+    def failing_swap(one: Path, other: Path) -> bool:
+        if swapping and other == last:
+            raise OSError(5, "Input/output error")
+        return swapping and exchange(one, other)
+
     monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(atomic_moves, "exchange", failing_swap)
     with pytest.raises(OSError, match="Input/output"):
-        write_fit(fitted, record, divided, tmp_path)
+        write_fit(fitted, record, tmp_path)
     assert snapshot(tmp_path) == before
 
 
@@ -211,7 +224,7 @@ def test_a_report_of_many_questions_shows_gains_losses_and_a_sample(
     divided = dataclasses.replace(synonym_set, qrels=qrels)
     jasper = Jasper.fit(divided, encoder=word_encoder, config=load_config(overrides={"training.steps": 2}))
     assert jasper.record is not None
-    write_fit(jasper, jasper.record, divided, tmp_path)
+    write_fit(jasper, jasper.record, tmp_path)
     report = (tmp_path / "report.html").read_text()
     texts = {query.id: query.text for query in synonym_set.queries}
     assert 26 <= sum(texts[query] in report for query in parts["test"]) <= 40

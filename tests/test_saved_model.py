@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from jasper_rag import atomic_moves
 from jasper_rag.embedding.checksums import file_sha256
 from jasper_rag.errors import InputError
 from jasper_rag.jasper import Jasper
+from jasper_rag.models.guard import Guard
 from jasper_rag.saved_model import DESCRIPTION, read_model, require_replaceable, write_model
+from jasper_rag.text.records import Document
 
 FILES = [
     "corpus.jsonl",
+    "corpus_gate.safetensors",
     "gate.safetensors",
     "jasper.json",
     "lexical/lexical.json",
@@ -71,15 +77,23 @@ def test_what_is_read_is_what_was_written(pristine: Path, fitted: Jasper) -> Non
         written.weights,
         written.name,
     )
-    np.testing.assert_array_equal(read.vectors, written.vectors)
-    assert read.vectors.dtype == np.float32
+    np.testing.assert_array_equal(read.vectors.vectors, written.vectors.vectors)
+    assert read.vectors.vectors.dtype == np.float32
+    assert read.vectors.passages is None
     assert read.guard.alpha == written.guard.alpha
     assert read.guard.gate is not None
     assert written.guard.gate is not None
     np.testing.assert_array_equal(read.guard.gate.bank, written.guard.gate.bank)
     assert (read.guard.gate.low, read.guard.gate.high) == (written.guard.gate.low, written.guard.gate.high)
+    assert read.corpus_gate is not None
+    assert written.corpus_gate is not None
+    np.testing.assert_array_equal(read.corpus_gate.bank, written.corpus_gate.bank)
+    assert dataclasses.replace(read.corpus_gate, bank=written.corpus_gate.bank) == written.corpus_gate
+    assert read.openness == written.openness == 1.0
     assert not read.predictor.training
     texts = ["car or film", "nothing known"]
+    assert read.lexical is not None
+    assert written.lexical is not None
     np.testing.assert_array_equal(read.lexical.scores(texts), written.lexical.scores(texts))
 
 
@@ -89,10 +103,6 @@ def test_the_same_model_gives_the_same_bytes(fitted: Jasper, pristine: Path, tmp
 
 
 def test_titles_topics_and_any_script_survive(fitted: Jasper, tmp_path: Path) -> None:
-    import dataclasses
-
-    from jasper_rag.text.records import Document
-
     first = Document("ü/1 \u2028", "line\nbreak\u2028 ✓", "title", "topic")
     model = dataclasses.replace(fitted.model, documents=(first, *fitted.model.documents[1:]))
     write_model(model, tmp_path / "model")
@@ -100,13 +110,17 @@ def test_titles_topics_and_any_script_survive(fitted: Jasper, tmp_path: Path) ->
 
 
 def test_a_model_without_a_gate(fitted: Jasper, tmp_path: Path) -> None:
-    import dataclasses
-
-    from jasper_rag.models.guard import Guard
-
     write_model(dataclasses.replace(fitted.model, guard=Guard(0.5)), tmp_path / "model")
     assert sorted(files_of(tmp_path / "model")) == sorted(set(FILES) - {"gate.safetensors"})
     assert read_model(tmp_path / "model").guard == Guard(0.5)
+
+
+def test_a_model_without_a_corpus_gate(fitted: Jasper, tmp_path: Path) -> None:
+    write_model(dataclasses.replace(fitted.model, corpus_gate=None, openness=0.5), tmp_path / "model")
+    assert sorted(files_of(tmp_path / "model")) == sorted(set(FILES) - {"corpus_gate.safetensors"})
+    read = read_model(tmp_path / "model")
+    assert (read.corpus_gate, read.openness) == (None, 0.5)
+    assert read.serving_guard.alpha == fitted.model.guard.alpha / 2
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -142,12 +156,12 @@ def test_the_wrong_file_is_found_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem", "remedy"),
     [
-        ('{"format_version": 2}', "model format 2; this version reads 1", "upgrade"),
-        ('{"format_version": 0}', "model format 0; this version reads 1", "`jasper fit` again"),
+        ('{"format_version": 3}', "model format 3; this version reads 2", "upgrade"),
+        ('{"format_version": 1}', "model format 1; this version reads 2", "`jasper fit` again"),
         ("{}", "model format None", "`jasper fit` again"),
         ("[1]", "model format None", "`jasper fit` again"),
         ("{", "not valid JSON", "`jasper fit` again"),
-        ('{"format_version": 1}', "does not match its own checksum", "`jasper fit` again"),
+        ('{"format_version": 2}', "does not match its own checksum", "`jasper fit` again"),
     ],
 )
 def test_other_descriptions_are_refused(folder: Path, text: str, problem: str, remedy: str) -> None:
@@ -194,7 +208,7 @@ def test_documents_and_vectors_must_be_as_many(folder: Path) -> None:
     (folder / "corpus.jsonl").write_text("".join(rows[:-1]), encoding="utf-8")
     digest = file_sha256(folder / "corpus.jsonl")
     rewrite(folder, lambda description: description["sha256"].update({"corpus.jsonl": digest}))
-    with pytest.raises(InputError, match="159 documents but 160 vectors"):
+    with pytest.raises(InputError, match="159 documents but vectors of 160"):
         read_model(folder)
 
 
@@ -236,3 +250,30 @@ def test_a_failed_save_leaves_the_old_model(fitted: Jasper, folder: Path, monkey
         fitted.save(folder)
     assert files_of(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_others_may_read_a_model_as_far_as_the_umask_says(fitted: Jasper, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_model(fitted.model, tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").rglob("*")}
+    assert modes == {name: 0o755 if name == "lexical" else 0o644 for name in modes}
+
+
+def test_a_model_that_a_killed_process_was_putting_in_its_place(
+    fitted: Jasper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    (folder / "gate.safetensors").write_bytes(b"broken")
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic_moves, "_move_up", killed)
+        patched.setattr(atomic_moves, "_move_back", killed)
+        with pytest.raises(OSError, match="Input/output"):
+            fitted.save(folder)
+    folder.rename(folder.parent / "old")  # as between two renames
+    assert len(read_model(folder).documents) == 160
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model", "old"]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedSet
-from jasper_rag.embedding.encoder import Encoder, identity_of
+from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.embedding.vectors import Vectors
+from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison, QueryVectors, choose_fusion_weights, compare
 from jasper_rag.evaluation.linear_adapter import train_linear_adapter
 from jasper_rag.jasper_config import JasperConfig
-from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.saved_model import SavedModel
-from jasper_rag.text.leakage import LeakReport
-from jasper_rag.training.guard_fitting import FittedGuard, fit_guard
-from jasper_rag.training.predictor_training import TrainedPredictor, predict, train_predictor
-from jasper_rag.training.training_pairs import TrainingPairs, training_pairs
+from jasper_rag.text.leakage import LeakReport, leak_report
+from jasper_rag.text.records import Document, Qrels, RetrievalSet
+from jasper_rag.text.training_questions import TrainingQuestions, labelled_only
+from jasper_rag.training.candidates import Candidates, train_candidates
+from jasper_rag.training.guard_fitting import FittedGuard, fit_corpus_gate, fit_guard
+from jasper_rag.training.predictor_training import predict
+from jasper_rag.training.training_pairs import training_pairs
 
 TRAINED_SYSTEMS = ("jasper_ungated", "jasper", "rrf_jasper", "hybrid")
 
@@ -30,66 +36,92 @@ class FitRecord:
     """What a fit saw and measured; kept with a `Jasper`, not with a saved model.
 
     Args:
+        questions: Where the questions of each split come from.
         embedded: The vectors and judgements of every split.
         leaks: What the splits share.
-        trained: The predictor's training.
+        candidates: What was trained, and what dev picked.
         guard: The guard's dev curve.
         comparison: All systems on the test split.
         truncated_share: Share of documents longer than the encoder reads; None if the encoder cannot tell.
     """
 
+    questions: TrainingQuestions
     embedded: EmbeddedSet
     leaks: LeakReport
-    trained: TrainedPredictor
+    candidates: Candidates
     guard: FittedGuard
     comparison: Comparison
     truncated_share: float | None
 
+    def to_metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`: the comparison, and what the model was trained on."""
+        metrics = self.comparison.to_metrics()
+        metrics["trained_on"] = {
+            "kind": self.questions.kind,
+            "labelled_pairs": self.questions.labelled_pairs,
+            "pseudo_questions": sum(query.id.startswith("pseudo:") for query in self.questions.retrieval_set.queries),
+            "real_test_questions": self.questions.real_test,
+            "chosen": self.candidates.chosen,
+            "dev_ndcg@10": dict(self.candidates.dev_ndcg),
+        }
+        if self.questions.kind == "pseudo":
+            metrics["verdict"] = f"{metrics['verdict']} {self.questions.notes[-1]}"
+        return metrics
+
 
 def fit_model(
-    embedded: EmbeddedSet, leaks: LeakReport, encoder: Encoder, config: JasperConfig
+    questions: TrainingQuestions,
+    embedded: EmbeddedSet,
+    identity: EncoderIdentity,
+    config: JasperConfig,
+    truncated_share: float | None = None,
 ) -> tuple[FitRecord, SavedModel]:
     """Train on the train split, decide on dev, compare on test.
 
     Args:
-        embedded: With queries in train, dev and test.
-        leaks: For the record.
-        encoder: Of the vectors.
+        questions: Where the questions come from.
+        embedded: Their vectors, in train, dev and test.
+        identity: Of the encoder of the vectors.
         config: Every setting.
+        truncated_share: For the record.
     """
     dev, documents = embedded.splits["dev"], embedded.vectors
-    texts = [document.content for document in embedded.documents]
-    lexical = LexicalIndex.build(texts, config.language)
-    pairs = training_pairs(embedded)
-    predictor = JASPERPredictorConfig(embedding_dim=documents.shape[1], mlp=False)
-    trained = train_predictor(pairs, dev, documents, predictor, config.training, config.seed)
-    predictions = predict(trained.model, dev.vectors)
-    fitted = fit_guard(embedded.splits["train"].vectors, dev, predictions, documents, config.guard, config.seed)
+    lexical = lexical_index(embedded.documents, config.language)
+    candidates = train_candidates(embedded, config.training, config.seed)
+    predictions = predict(candidates.trained.model, dev.vectors)
+    fitted = fit_guard(candidates.questions.vectors, dev, predictions, documents, config.guard, config.seed)
     shipped = fitted.guard.blend(dev.vectors, predictions)
     weights = choose_fusion_weights(dev, QueryVectors(dev.vectors, shipped, shipped), documents, lexical)
+    corpus_gate = fit_corpus_gate(embedded, candidates.questions, config.guard, config.seed)
     model = SavedModel(
         config=config.model_dump(),
-        identity=identity_of(encoder),
+        identity=identity,
         documents=embedded.documents,
         vectors=documents,
         lexical=lexical,
-        predictor=trained.model,
+        predictor=candidates.trained.model,
         guard=fitted.guard,
         weights=weights,
+        corpus_gate=corpus_gate,
+        openness=openness_over(corpus_gate, documents),
         name=embedded.name,
     )
-    comparison = _compare_on_test(embedded, model, pairs, trained.cpu_seconds)
-    # Only an encoder that cuts its texts can tell how many.
-    count = getattr(encoder, "truncated_share", None)
-    truncated = None if count is None else float(count(texts))
-    return FitRecord(embedded, leaks, trained, fitted, comparison, truncated), model
+    comparison = _compare_on_test(embedded, model, candidates.cpu_seconds)
+    leaks = leak_report(labelled_only(questions.retrieval_set))
+    return FitRecord(questions, embedded, leaks, candidates, fitted, comparison, truncated_share), model
+
+
+def lexical_index(documents: Sequence[Document], language: str) -> LexicalIndex | None:
+    """BM25 over title and text of the documents; None where none has either."""
+    texts = [document.content for document in documents]
+    return LexicalIndex.build(texts, language) if any(text.strip() for text in texts) else None
 
 
 def compare_model(
     embedded: EmbeddedSet,
     split: str,
     model: SavedModel,
-    lexical: LexicalIndex,
+    lexical: LexicalIndex | None,
     *,
     train_seconds: Mapping[str, float] | None = None,
     train_sources: NDArray[np.int64] | None = None,
@@ -101,18 +133,18 @@ def compare_model(
         embedded: Any set embedded by the model's encoder.
         split: One of its splits.
         model: Its predictor, guard and weights are used, not its documents.
-        lexical: BM25 over the documents of `embedded`.
+        lexical: BM25 over the documents of `embedded`; None where they have no text.
         train_seconds: System key -> CPU seconds.
         train_sources: Document rows that train questions ask for; None where training saw another corpus.
         adapted: float32 [Q, D], the linear adapter's query vectors; None leaves its row out.
     """
     queries = embedded.splits[split]
     predictions = predict(model.predictor, queries.vectors)
-    blend = model.guard.blend
+    openness = openness_over(model.corpus_gate, embedded.vectors)
     vectors = QueryVectors(
         plain=np.ascontiguousarray(queries.vectors),
-        ungated=blend(queries.vectors, predictions, gated=False),
-        shipped=blend(queries.vectors, predictions),
+        ungated=model.guard.blend(queries.vectors, predictions, gated=False),
+        shipped=model.guard.over(openness).blend(queries.vectors, predictions),
         adapter=adapted,
     )
     return compare(
@@ -123,18 +155,39 @@ def compare_model(
         documents=embedded.vectors,
         document_ids=[document.id for document in embedded.documents],
         lexical=lexical,
-        weights=model.weights,
+        weights=model.weights.over(openness),
         alpha=model.guard.alpha,
+        openness=openness,
         train_seconds=train_seconds or {},
         train_sources=train_sources,
         seed=int(model.config["seed"]),
     )
 
 
-def _compare_on_test(
-    embedded: EmbeddedSet, model: SavedModel, pairs: TrainingPairs, predictor_seconds: float
-) -> Comparison:
-    adapter = train_linear_adapter(pairs)
+def openness_over(gate: CorpusGate | None, documents: DocumentVectors) -> float:
+    """How open the guard is over these documents, in [0, 1]."""
+    return 1.0 if gate is None else gate.openness(documents.vectors)
+
+
+def answered_split(retrieval_set: RetrievalSet, split: str) -> Qrels:
+    """The judgements of one split that can be compared on.
+
+    Raises:
+        InputError: There is no such split, or it has no question with a relevant document.
+    """
+    found = ", ".join(sorted(retrieval_set.qrels))
+    if split not in retrieval_set.qrels:
+        remedy = f"Choose one of these: {found}." if found else "Add judged questions, such as qrels/test.tsv."
+        raise InputError(f"{retrieval_set.name} has no split {split!r}.", field="split", remedy=remedy)
+    qrels = retrieval_set.qrels[split]
+    if not any(grade > 0 for grades in qrels.values() for grade in grades.values()):
+        problem = f"no question of {retrieval_set.name}, split {split!r}, has a relevant document."
+        raise InputError(problem, field="split", remedy="Add judgements above 0, or name the splits yourself.")
+    return qrels
+
+
+def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, predictor_seconds: float) -> Comparison:
+    adapter = train_linear_adapter(training_pairs(embedded))
     train = embedded.splits["train"].judgements
     asked_for = embedded.text_group[train.documents[(train.grades > 0) & (train.documents >= 0)]]
     return compare_model(

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from jasper_rag.embedding.embedded_set import embed_set
+from jasper_rag.atomic_moves import recover
+from jasper_rag.embedding.document_vectors import DocumentVectors
+from jasper_rag.embedding.embedded_set import embed_documents, embed_set
 from jasper_rag.embedding.embedding_store import EmbeddingStore
-from jasper_rag.embedding.encoder import Encoder, as_encoder, identity_of
-from jasper_rag.embedding.encoder_identity import EncoderIdentity
+from jasper_rag.embedding.encoder import Encoder, as_encoder
 from jasper_rag.embedding.vectors import Vectors
+from jasper_rag.encoder_choice import checked_encoder, require_known, usable_encoder
 from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison
+from jasper_rag.fit_sources import as_set, fit_given_vectors, fit_texts, unit_vectors
 from jasper_rag.fitting import FitRecord as FitRecord
-from jasper_rag.fitting import compare_model, fit_model
+from jasper_rag.fitting import answered_split, compare_model, lexical_index
 from jasper_rag.jasper_config import JasperConfig
+from jasper_rag.living_corpus import require_new, with_documents, without_documents
 from jasper_rag.models.guard import unit
-from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.retrieval.retriever import HybridRetriever
-from jasper_rag.retrieval.words import WordAnalyser
 from jasper_rag.saved_model import SavedModel, read_model, write_model
-from jasper_rag.text.in_memory import Corpus, Questions, retrieval_set_of
-from jasper_rag.text.leakage import leak_report
-from jasper_rag.text.records import Document, Qrels, RetrievalSet
-from jasper_rag.text.splitting import ensure_splits
+from jasper_rag.text.in_memory import Corpus, Questions
+from jasper_rag.text.records import Document, RetrievalSet
 from jasper_rag.training.predictor_training import predict
 
 MODEL_FOLDER = "model"
@@ -38,11 +38,12 @@ Ranker = Literal["hybrid", "dense", "plain"]
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One found document: its rank from 1, and the score it was ranked by."""
+    """One found document: its rank from 1, the score it was ranked by, and its best passage if it was cut into some."""
 
     rank: int
     score: float
     document: Document
+    passage: str = ""
 
 
 class Jasper:
@@ -95,32 +96,51 @@ class Jasper:
             InputError: Unusable documents, questions, splits, settings or encoder.
         """
         config = config or JasperConfig()
-        # All that can be wrong is looked at before the encoder is loaded and every text embedded.
-        splits = _trainable(_as_set(corpus, questions), config.seed)
-        WordAnalyser.of(config.language)
-        usable = _usable_encoder(encoder, config, offline)
-        embedded = embed_set(splits, usable, store or EmbeddingStore())
-        record, model = fit_model(embedded, leak_report(splits), usable, config)
-        return cls(model, usable, record, offline=offline)
+        fitted = fit_texts(as_set(corpus, questions), encoder, config, store or EmbeddingStore(), offline=offline)
+        return cls(fitted.model, fitted.encoder, fitted.record, offline=offline)
+
+    @classmethod
+    def fit_vectors(
+        cls,
+        retrieval_set: RetrievalSet,
+        document_vectors: Vectors,
+        query_vectors: Vectors,
+        *,
+        config: JasperConfig | None = None,
+    ) -> Jasper:
+        """`fit` on vectors of one's own: no encoder, and no text, is needed.
+
+        Args:
+            retrieval_set: Ids and judgements; with texts, BM25 and the report can use them.
+            document_vectors: float32 [N, D], a row per document of the set; scaled to unit length where they are not.
+            query_vectors: float32 [Q, D], a row per query of the set.
+            config: Every other setting.
+
+        Raises:
+            InputError: Vectors that do not fit the set, unusable splits, or too few judgements.
+        """
+        fitted = fit_given_vectors(retrieval_set, document_vectors, query_vectors, config or JasperConfig())
+        return cls(fitted.model, None, fitted.record)
 
     def transform(self, query_vectors: Vectors, *, gated: bool = True) -> Vectors:
         """Question vectors to search vectors: float32 [Q, D] in, float32 [Q, D] unit rows out.
 
         Args:
             query_vectors: From the same encoder as the documents; scaled to unit length where they are not.
-            gated: False leaves the per-question gate out.
+            gated: False leaves both gates out: every question moves by the whole blend.
 
         Raises:
             InputError: Another width than the documents'.
         """
-        dimension = self.model.vectors.shape[1]
+        dimension = self.model.vectors.dimension
         if query_vectors.ndim != 2 or query_vectors.shape[1] != dimension:
             remedy = f"Give an array of shape [questions, {dimension}] from the encoder {self.model.identity.name}."
             raise InputError(f"question vectors of shape {list(query_vectors.shape)}.", remedy=remedy)
         questions = np.ascontiguousarray(query_vectors, dtype=np.float32)
-        if not np.allclose(np.linalg.norm(questions, axis=1), 1.0, atol=1e-3):
+        if (np.abs(np.linalg.norm(questions, axis=1) - 1.0) > 1e-3).any():
             questions = unit(questions)
-        return self.model.guard.blend(questions, predict(self.model.predictor, questions), gated=gated)
+        guard = self.model.serving_guard if gated else self.model.guard
+        return guard.blend(questions, predict(self.model.predictor, questions), gated=gated)
 
     def search(self, question: str, k: int = 10, ranker: Ranker = "hybrid") -> list[SearchHit]:
         """The k best documents for one question, best first.
@@ -132,27 +152,84 @@ class Jasper:
 
     def search_many(self, questions: Sequence[str], k: int = 10, ranker: Ranker = "hybrid") -> list[list[SearchHit]]:
         """`search` of several questions at once."""
-        if k < 1:
-            raise InputError(f"{k} documents were asked for.", field="k", remedy="Give k >= 1.")
+        _require_some(k)
         if not all(question.strip() for question in questions):
             raise InputError("the question is empty.", field="question", remedy="Ask with at least one word.")
         if not questions:
             return []
-        vectors = self.encoder.encode(list(questions), "query")
-        retriever = HybridRetriever(self.model.vectors, self.model.lexical, self.model.weights.jasper)
-        if ranker == "plain":
-            scores, rows = retriever.dense(vectors, k)
-        elif ranker == "dense":
-            scores, rows = retriever.dense(self.transform(vectors), k)
+        return self.search_vectors(self.encoder.encode(list(questions), "query"), k, ranker, texts=questions)
+
+    def search_vectors(
+        self, query_vectors: Vectors, k: int = 10, ranker: Ranker | None = None, *, texts: Sequence[str] | None = None
+    ) -> list[list[SearchHit]]:
+        """The k best documents for each question vector.
+
+        Args:
+            query_vectors: float32 [Q, D], from the encoder of the documents.
+            k: Documents per question.
+            ranker: None takes "hybrid" where texts are given and the documents have text, else "dense".
+            texts: The Q questions; BM25 needs them.
+
+        Raises:
+            InputError: Another width than the documents', k is not positive, or a hybrid search without texts.
+        """
+        _require_some(k)
+        model = self.model
+        possible = texts is not None and model.lexical is not None
+        if ranker == "hybrid" and texts is None:
+            remedy = 'Give the questions as texts=..., or search with ranker="dense".'
+            raise InputError("a hybrid search needs the questions' words.", field="texts", remedy=remedy)
+        if ranker is None or not possible:
+            ranker = ranker if ranker == "plain" else "hybrid" if possible else "dense"
+        moved = self.transform(query_vectors)
+        asked = unit(query_vectors) if ranker == "plain" else moved
+        retriever = HybridRetriever(model.vectors, model.lexical, model.weights.over(model.openness).jasper)
+        if ranker == "hybrid" and texts is not None:
+            scores, rows = retriever.hybrid(asked, texts, k)
         else:
-            scores, rows = retriever.hybrid(self.transform(vectors), questions, k)
+            scores, rows = retriever.dense(asked, k)
         return [
             [
-                SearchHit(rank, float(score), self.model.documents[row])
-                for rank, (score, row) in enumerate(zip(question_scores, question_rows, strict=True), start=1)
+                SearchHit(rank, float(score), model.documents[row], self._passage(asked[place], row))
+                for rank, (score, row) in enumerate(zip(scores[place], rows[place], strict=True), start=1)
             ]
-            for question_scores, question_rows in zip(scores, rows, strict=True)
+            for place in range(len(query_vectors))
         ]
+
+    def _passage(self, query: Vectors, row: int) -> str:
+        passages = self.model.vectors.passages
+        if passages is None:
+            return ""
+        start, end = passages.spans[self.model.vectors.best_passages(query, np.array([row]))[0]]
+        return self.model.documents[row].text[start:end].strip()
+
+    def add(self, documents: Sequence[Document], *, store: EmbeddingStore | None = None) -> None:
+        """Put documents into the corpus; nothing is trained again. `save` keeps them.
+
+        Raises:
+            InputError: An id that is known already, an empty text, or an encoder that cannot be had.
+        """
+        require_new(self.model, documents)
+        chunking = JasperConfig.model_validate(self.model.config).chunking
+        vectors, _ = embed_documents(documents, self.encoder, store or EmbeddingStore(), chunking)
+        self.model = with_documents(self.model, documents, vectors)
+
+    def add_vectors(self, documents: Sequence[Document], vectors: Vectors) -> None:
+        """`add` for vectors of one's own, float32 [n, D], of unit length or scaled to it.
+
+        Raises:
+            InputError: As `add`, or vectors that do not fit.
+        """
+        checked = DocumentVectors(unit_vectors(vectors, len(documents), "documents"))
+        self.model = with_documents(self.model, documents, checked)
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Take documents out of the corpus; nothing is trained again. `save` keeps it so.
+
+        Raises:
+            InputError: An id that is not in the corpus, or none would be left.
+        """
+        self.model = without_documents(self.model, ids)
 
     def evaluate(
         self, retrieval_set: RetrievalSet, split: str = "test", *, store: EmbeddingStore | None = None
@@ -162,9 +239,10 @@ class Jasper:
         Raises:
             InputError: The set has no such split, or the split no question with a relevant document.
         """
-        only = replace(retrieval_set, qrels={split: _answered_split(retrieval_set, split)})
-        embedded = embed_set(only, self.encoder, store or EmbeddingStore())
-        lexical = LexicalIndex.build([d.content for d in embedded.documents], self.model.config["language"])
+        only = replace(retrieval_set, qrels={split: answered_split(retrieval_set, split)})
+        chunking = JasperConfig.model_validate(self.model.config).chunking
+        embedded = embed_set(only, self.encoder, store or EmbeddingStore(), chunking)
+        lexical = lexical_index(embedded.documents, self.model.config["language"])
         return compare_model(embedded, split, self.model, lexical)
 
     def save(self, directory: str | Path) -> None:
@@ -184,11 +262,12 @@ class Jasper:
             InputError: No model, a damaged one, or another encoder.
         """
         folder = Path(directory)
+        recover(folder)
         if (folder / MODEL_FOLDER).is_dir():
             folder = folder / MODEL_FOLDER
         jasper = cls(read_model(folder), None, offline=offline)
         if encoder is not None:
-            jasper._encoder = _checked_encoder(as_encoder(encoder), jasper.model.identity)
+            jasper._encoder = checked_encoder(as_encoder(encoder), jasper.model.identity)
         return jasper
 
     @property
@@ -199,64 +278,18 @@ class Jasper:
             InputError: It cannot be had, or it is not the one the vectors were made with.
         """
         if self._encoder is None:
+            require_known(self.model.identity)
             config = JasperConfig.model_validate(self.model.config)
-            self._encoder = _checked_encoder(_usable_encoder(None, config, self._offline), self.model.identity)
+            self._encoder = checked_encoder(usable_encoder(None, config, offline=self._offline), self.model.identity)
         return self._encoder
 
 
-def _as_set(corpus: RetrievalSet | Corpus, questions: Questions | None) -> RetrievalSet:
-    if isinstance(corpus, RetrievalSet):
-        if questions is not None:
-            remedy = "Give one of the two: a retrieval set holds its own questions."
-            raise InputError("a retrieval set and questions beside it.", field="questions", remedy=remedy)
-        return corpus
-    if questions is None:
-        raise InputError(
-            "documents without questions.", field="questions", remedy="Give (question, document id) pairs."
-        )
-    return retrieval_set_of(corpus, questions)
+def model_folder(directory: str | Path) -> Path:
+    """The model folder of a run directory, or the folder itself."""
+    inside = Path(directory) / MODEL_FOLDER
+    return inside if inside.is_dir() else Path(directory)
 
 
-def _trainable(retrieval_set: RetrievalSet, seed: int) -> RetrievalSet:
-    """Return the set with train, dev and test, each with a question that has an answer."""
-    splits = ensure_splits(retrieval_set, seed)
-    if "train" not in splits.qrels:
-        raise InputError(
-            f"{splits.name} has no questions to train on (splits: {', '.join(sorted(splits.qrels))}).",
-            remedy="Add qrels/train.tsv, or evaluate a run on this set: jasper evaluate --run R --data D.",
-        )
-    for split in splits.qrels:
-        _answered_split(splits, split)
-    return splits
-
-
-def _answered_split(retrieval_set: RetrievalSet, split: str) -> Qrels:
-    found = ", ".join(sorted(retrieval_set.qrels))
-    if split not in retrieval_set.qrels:
-        remedy = f"Choose one of these: {found}." if found else "Add judged questions, such as qrels/test.tsv."
-        raise InputError(f"{retrieval_set.name} has no split {split!r}.", field="split", remedy=remedy)
-    qrels = retrieval_set.qrels[split]
-    if not any(grade > 0 for grades in qrels.values() for grade in grades.values()):
-        problem = f"no question of {retrieval_set.name}, split {split!r}, has a relevant document."
-        raise InputError(problem, field="split", remedy="Add judgements above 0, or name the splits yourself.")
-    return qrels
-
-
-def _usable_encoder(encoder: object, config: JasperConfig, offline: bool) -> Encoder:
-    if encoder is not None:
-        return as_encoder(encoder)
-    # Loaded here: it takes longer to import than all the rest, and an encoder of one's own needs none of it.
-    from jasper_rag.embedding.sentence_encoder import SentenceEncoder
-
-    return SentenceEncoder.from_config(config.encoder.to_encoder_config(offline=offline))
-
-
-def _checked_encoder(encoder: Encoder, expected: EncoderIdentity) -> Encoder:
-    difference = expected.mismatch(identity_of(encoder))
-    if difference is not None:
-        raise InputError(
-            f"this encoder is not the one the vectors were made with: {difference}",
-            field="encoder",
-            remedy=f"Use {expected.name} as it was then, or run `jasper fit` again with the new one.",
-        )
-    return encoder
+def _require_some(k: int) -> None:
+    if k < 1:
+        raise InputError(f"{k} documents were asked for.", field="k", remedy="Give k >= 1.")

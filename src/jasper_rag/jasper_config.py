@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jasper_rag.embedding.sentence_encoder_config import SentenceEncoderConfig
 from jasper_rag.errors import InputError
+from jasper_rag.text.chunking_config import ChunkingConfig
+from jasper_rag.text.training_questions_config import PseudoQuestionConfig
 from jasper_rag.training.predictor_training_config import GuardConfig, PredictorTrainingConfig
 from jasper_rag.yaml_files import read_yaml
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -42,17 +46,27 @@ class JasperConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(0, ge=0, description="Same seed, same numbers on a CPU.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Same seed, same numbers on a CPU.")
     language: str = Field("english", description="Of BM25's stemmer and stop words; none switches both off.")
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     training: PredictorTrainingConfig = Field(default_factory=PredictorTrainingConfig)
     guard: GuardConfig = Field(default_factory=GuardConfig)
+    chunking: ChunkingConfig = Field(default_factory=ChunkingConfig)
+    pseudo_questions: PseudoQuestionConfig = Field(default_factory=PseudoQuestionConfig)
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> JasperConfig:
+    """The settings of a fit; arguments and errors as `load_settings`."""
+    return load_settings(JasperConfig, path, overrides)
+
+
+def load_settings(
+    model: type[_Settings], path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> _Settings:
     """Defaults, overlaid by a YAML file, overlaid by `overrides`.
 
     Args:
+        model: The class of settings.
         path: YAML file; None for defaults only.
         overrides: Dotted key -> value, e.g. {"encoder.name": "..."}; None values are skipped.
 
@@ -72,16 +86,16 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
             target = target[section]
         target[last] = value
     try:
-        return JasperConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise _as_input_error(error, path) from error
+        raise _as_input_error(model, error, path) from error
 
 
-def _as_input_error(error: ValidationError, path: str | Path | None) -> InputError:
+def _as_input_error(model: type[BaseModel], error: ValidationError, path: str | Path | None) -> InputError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
+        known = _known_keys(model, first["loc"][:-1])
         nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         return InputError("unknown key.", path=path, field=field, remedy=f"{hint}Known here: {', '.join(known)}.")
@@ -89,8 +103,7 @@ def _as_input_error(error: ValidationError, path: str | Path | None) -> InputErr
     return InputError(f"{first['msg']}; got {given!r}.", path=path, field=field, remedy="Change or remove the key.")
 
 
-def _known_keys(location: Iterable[int | str]) -> list[str]:
-    model: Any = JasperConfig
+def _known_keys(model: Any, location: Iterable[int | str]) -> list[str]:
     for part in location:
         model = model.model_fields[str(part)].annotation
     return list(model.model_fields)

@@ -22,11 +22,11 @@ def quiet(enabled: bool = True) -> Iterator[None]:
         _QUIET.reset(token)
 
 
-def progress_bar(total: int, description: str, unit: str = "it") -> tqdm[Any]:
+def progress_bar(total: int | None, description: str, unit: str = "it") -> tqdm[Any]:
     """A tqdm bar on stderr, drawn only on a terminal and outside `quiet()`; a context manager with `.update(n)`.
 
     Args:
-        total: Units of work in all.
+        total: Units of work in all; None where that is not known.
         description: What is being done, e.g. "encoding documents".
         unit: Name of one unit.
     """

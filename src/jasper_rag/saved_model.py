@@ -15,11 +15,13 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
 from jasper_rag.atomic_files import replacing_directory, write_json, write_text
+from jasper_rag.atomic_moves import recover
 from jasper_rag.embedding.checksums import file_sha256
+from jasper_rag.embedding.document_vectors import DocumentVectors, Passages
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
-from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import FusionWeights
+from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import FamiliarityGate, Guard
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
@@ -27,10 +29,11 @@ from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.text.readers.jsonl import json_rows
 from jasper_rag.text.records import Document
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "jasper.json"
 PREDICTOR, GATE, VECTORS, DOCUMENTS = "predictor.safetensors", "gate.safetensors", "vectors.safetensors", "corpus.jsonl"
-LEXICAL = "lexical"
+LEXICAL, CORPUS_GATE = "lexical", "corpus_gate.safetensors"
+_CORPUS_GATE_NUMBERS = ("typical", "low", "high", "neighbours")
 _OWN_CHECKSUM = "content_sha256"
 _FIT_AGAIN = "The folder is damaged: run `jasper fit` again."
 
@@ -43,23 +46,32 @@ class SavedModel:
         config: The resolved settings as plain values.
         identity: Of the encoder the vectors come from.
         documents: The N documents.
-        vectors: float32 [N, D].
-        lexical: BM25 over the same documents.
+        vectors: Of the documents.
+        lexical: BM25 over the same documents; None where they have no text.
         predictor: The trained predictor.
         guard: Blend and gate.
         weights: Fusion weights.
+        corpus_gate: Tells a corpus like the one trained on from others; None where it is switched off.
+        openness: What it says of these documents.
         name: Of the data set.
     """
 
     config: dict[str, Any]
     identity: EncoderIdentity
     documents: tuple[Document, ...]
-    vectors: Vectors
-    lexical: LexicalIndex
+    vectors: DocumentVectors
+    lexical: LexicalIndex | None
     predictor: JASPERPredictor
     guard: Guard
     weights: FusionWeights
+    corpus_gate: CorpusGate | None
+    openness: float
     name: str
+
+    @property
+    def serving_guard(self) -> Guard:
+        """The guard over these documents."""
+        return self.guard.over(self.openness)
 
 
 def write_model(model: SavedModel, directory: str | Path) -> None:
@@ -71,26 +83,33 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
     require_replaceable(directory)
     with replacing_directory(directory) as folder:
         save_tensors(model.predictor.state_dict(), folder / PREDICTOR)
-        save_file({"vectors": np.ascontiguousarray(model.vectors)}, folder / VECTORS)
+        save_file(_vector_arrays(model.vectors), folder / VECTORS)
         gate = model.guard.gate
         if gate is not None:
             save_file({"bank": gate.bank}, folder / GATE)
+        corpus = model.corpus_gate
+        if corpus is not None:
+            save_file({"bank": corpus.bank}, folder / CORPUS_GATE)
         rows = (
             {"_id": d.id, "title": d.title, "text": d.text} | ({"topic": d.topic} if d.topic else {})
             for d in model.documents
         )
         write_text(folder / DOCUMENTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        model.lexical.save(folder / LEXICAL)
+        if model.lexical is not None:
+            model.lexical.save(folder / LEXICAL)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         description = {
             "format_version": FORMAT_VERSION,
             "name": model.name,
             "documents": len(model.documents),
-            "dimension": int(model.vectors.shape[1]),
+            "dimension": model.vectors.dimension,
+            "lexical": model.lexical is not None,
             "encoder": model.identity.to_json(),
             "predictor": model.predictor.config.model_dump(),
             "alpha": model.guard.alpha,
             "gate": None if gate is None else {"low": gate.low, "high": gate.high, "neighbours": gate.neighbours},
+            "corpus_gate": None if corpus is None else {name: getattr(corpus, name) for name in _CORPUS_GATE_NUMBERS},
+            "corpus_openness": model.openness,
             "fusion_weights": {"plain": model.weights.plain, "jasper": model.weights.jasper},
             "config": model.config,
             "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
@@ -120,6 +139,7 @@ def read_model(directory: str | Path) -> SavedModel:
         InputError: No model there, a newer format, or a file that is missing, truncated or altered.
     """
     folder = Path(directory)
+    recover(folder)
     description = read_description(folder)
     try:
         return _built(folder, description)
@@ -134,28 +154,43 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
         _check_file(folder, name, expected)
     predictor = JASPERPredictor(JASPERPredictorConfig(**description["predictor"]))
     predictor.load_state_dict(load_tensors(folder / PREDICTOR))
-    gate = description["gate"]
-    vectors = load_file(folder / VECTORS)["vectors"]
+    gate, corpus = description["gate"], description["corpus_gate"]
+    vectors = _vectors_of(load_file(folder / VECTORS))
     documents = tuple(
         Document(row.values["_id"], row.values["text"], row.values.get("title", ""), row.values.get("topic", ""))
         for row in json_rows(folder / DOCUMENTS)
     )
     if len(documents) != len(vectors):
-        raise InputError(f"{len(documents)} documents but {len(vectors)} vectors.", path=folder, remedy=_FIT_AGAIN)
+        raise InputError(f"{len(documents)} documents but vectors of {len(vectors)}.", path=folder, remedy=_FIT_AGAIN)
     return SavedModel(
         config=description["config"],
         identity=EncoderIdentity.from_json(description["encoder"]),
         documents=documents,
         vectors=vectors,
-        lexical=LexicalIndex.load(folder / LEXICAL),
+        lexical=LexicalIndex.load(folder / LEXICAL) if description["lexical"] else None,
         predictor=predictor.eval(),
         guard=Guard(
             description["alpha"],
             None if gate is None else FamiliarityGate(load_file(folder / GATE)["bank"], **gate),
         ),
+        corpus_gate=None if corpus is None else CorpusGate(load_file(folder / CORPUS_GATE)["bank"], **corpus),
+        openness=description["corpus_openness"],
         weights=FusionWeights(**description["fusion_weights"]),
         name=description["name"],
     )
+
+
+def _vector_arrays(vectors: DocumentVectors) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {"vectors": np.ascontiguousarray(vectors.vectors)}
+    if vectors.passages is not None:
+        arrays |= {"passage_starts": vectors.passages.starts, "passage_spans": vectors.passages.spans}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _vectors_of(arrays: dict[str, np.ndarray]) -> DocumentVectors:
+    if "passage_starts" not in arrays:
+        return DocumentVectors(arrays["vectors"])
+    return DocumentVectors(arrays["vectors"], Passages(arrays["passage_starts"], arrays["passage_spans"]))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -170,7 +205,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"there is no trained model here (no {DESCRIPTION}).", path=folder, remedy=remedy)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError("not valid JSON.", path=path, remedy=_FIT_AGAIN) from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         found = description.get("format_version") if isinstance(description, dict) else None

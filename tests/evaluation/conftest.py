@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import unit
@@ -40,4 +41,4 @@ def worded() -> EmbeddedSet:
         return EmbeddedQueries(tuple(judged), texts, questions, Judgements.from_qrels(judged, list(judged), rows))
 
     splits = {"dev": queries("dev"), "test": queries("test")}
-    return EmbeddedSet("worded", documents, vectors, splits, np.arange(DOCUMENTS), {})
+    return EmbeddedSet("worded", documents, DocumentVectors(vectors), splits, np.arange(DOCUMENTS), {})

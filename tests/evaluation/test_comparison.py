@@ -12,6 +12,7 @@ import pytrec_eval
 from numpy.typing import NDArray
 
 from jasper_rag.atomic_files import write_json
+from jasper_rag.embedding.document_vectors import DocumentVectors, Passages
 from jasper_rag.embedding.embedded_set import EmbeddedSet
 from jasper_rag.evaluation.comparison import (
     DEPTH,
@@ -101,7 +102,8 @@ def expected_runs(given: EmbeddedSet, vectors: QueryVectors, split: str = "test"
     words = lexical_of(given).scores(given.splits[split].texts)
     for row in range(len(given.splits[split])):
         dense = {
-            name: given.vectors @ getattr(vectors, name)[row] for name in ("plain", "ungated", "shipped", "adapter")
+            name: given.vectors.vectors @ getattr(vectors, name)[row]
+            for name in ("plain", "ungated", "shipped", "adapter")
         }
         plain, shipped = (dict(enumerate(dense[name].tolist())) for name in ("plain", "shipped"))
         bm25 = {document: float(score) for document, score in enumerate(words[row]) if score > 0}
@@ -173,7 +175,7 @@ def test_metrics_are_exactly_those_documented(worded: EmbeddedSet, comparison: C
     metrics = comparison.to_metrics()
     assert list(metrics) == [
         "dataset", "split", "seed", "questions", "documents", "systems",
-        "alpha", "fusion_weight", "fusion_weight_plain", "p_value", "unseen_sources", "verdict",
+        "alpha", "corpus_openness", "fusion_weight", "fusion_weight_plain", "p_value", "unseen_sources", "verdict",
     ]  # fmt: skip
     assert (metrics["dataset"], metrics["split"], metrics["seed"]) == ("worded", "test", SEED)
     assert (metrics["questions"], metrics["documents"]) == (24, 60)
@@ -255,7 +257,9 @@ def test_fusion_weights_are_the_best_on_dev(worded: EmbeddedSet) -> None:
     def curve(queries: NDArray[np.float32]) -> Mapping[float, float]:
         return {
             weight: trec(
-                [mixed(worded.vectors @ q, w, weight) for q, w in zip(queries, words, strict=True)], worded, "dev"
+                [mixed(worded.vectors.vectors @ q, w, weight) for q, w in zip(queries, words, strict=True)],
+                worded,
+                "dev",
             )["ndcg@10"].mean()
             for weight in WEIGHT_GRID[:-1]  # BM25 alone has ties, which trec_eval orders by id
         }
@@ -267,3 +271,28 @@ def test_fusion_weights_are_the_best_on_dev(worded: EmbeddedSet) -> None:
     # The best for one is not the best for the other, so the two were not swapped.
     assert curve(vectors.plain)[weights.jasper] < max(curve(vectors.plain).values())
     assert curve(vectors.shipped)[weights.plain] < max(curve(vectors.shipped).values())
+
+
+def test_without_text_the_other_systems_are_the_same(
+    worded: EmbeddedSet, vectors: QueryVectors, comparison: Comparison
+) -> None:
+    weights = choose_fusion_weights(worded.splits["dev"], vectors_of(worded, "dev"), worded.vectors, None)
+    assert weights == FusionWeights(0.0, 0.0)
+    without = compared(worded, vectors, lexical=None, weights=weights)
+    assert (comparison.default, without.default) == ("hybrid", "jasper")
+    full, metrics = comparison.to_metrics(), without.to_metrics()
+    dense = ["plain", "linear_adapter", "jasper_ungated", "jasper"]
+    assert metrics["systems"] == {key: full["systems"][key] for key in dense}
+    assert list(metrics["systems"]) == dense
+    assert "BM25" not in metrics["verdict"]
+
+
+def test_documents_of_several_passages_score_as_their_best(worded: EmbeddedSet, vectors: QueryVectors) -> None:
+    own = worded.vectors.vectors
+    pairs = np.stack([-own, own], axis=1).reshape(2 * len(own), -1)
+    places = Passages(np.arange(0, len(pairs), 2), np.zeros((len(pairs), 2), dtype=np.int64))
+    found = compared(worded, vectors, documents=DocumentVectors(pairs, places))
+    assert found.documents == len(own)
+    expected = trec([dict(enumerate(np.abs(own @ query).tolist())) for query in vectors.plain], worded)
+    for metric, values in expected.items():
+        np.testing.assert_allclose(found.runs["plain"].values[metric], values, atol=1e-9)

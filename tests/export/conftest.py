@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.jasper import Jasper
 from jasper_rag.models.guard import FamiliarityGate, Guard, unit
@@ -120,7 +121,7 @@ def bert_jasper(fitted: Jasper, bert_encoder: SentenceEncoder) -> Jasper:
         fitted.model,
         config=load_config(overrides=settings).model_dump(),
         identity=bert_encoder.identity(),
-        vectors=bert_encoder.encode(texts, "document"),
+        vectors=DocumentVectors(bert_encoder.encode(texts, "document")),
         predictor=predictor,
         # Random weights put all texts close together: a ramp that is wide enough not to magnify rounding.
         guard=Guard(0.7, FamiliarityGate(bank, 0.0, 1.1)),

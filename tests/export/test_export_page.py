@@ -30,7 +30,7 @@ def workplace(bert_jasper: Jasper, tmp_path_factory: pytest.TempPathFactory) -> 
     database = sqlite3.connect(folder / "vectors.db")
     with database:
         database.execute("CREATE TABLE documents (id TEXT, vector BLOB)")
-        rows = zip(bert_jasper.model.documents, bert_jasper.model.vectors, strict=True)
+        rows = zip(bert_jasper.model.documents, bert_jasper.model.vectors.vectors, strict=True)
         database.executemany("INSERT INTO documents VALUES (?, ?)", [(d.id, vector.tobytes()) for d, vector in rows])
     database.close()
     return folder

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.sentence_encoder import SentenceEncoder
 from jasper_rag.errors import InputError
 from jasper_rag.export import sentence_transformer
@@ -85,7 +86,9 @@ def test_an_export_can_be_the_encoder_of_the_next(exported: Path, bert_jasper: J
     encoder = SentenceEncoder(str(exported), offline=True, device="cpu")
     texts = [document.content for document in bert_jasper.model.documents]
     model = dataclasses.replace(
-        bert_jasper.model, identity=encoder.identity(), vectors=encoder.encode(texts, "document")
+        bert_jasper.model,
+        identity=encoder.identity(),
+        vectors=DocumentVectors(encoder.encode(texts, "document")),
     )
     jasper = Jasper(model, encoder)
     write_sentence_transformer(jasper, tmp_path)

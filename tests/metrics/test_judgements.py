@@ -40,6 +40,20 @@ def test_select_takes_queries_in_any_order() -> None:
     assert len(judgements.select([])) == 0
 
 
+def test_followed_by_puts_queries_behind_queries() -> None:
+    judgements = Judgements.from_qrels(QRELS, ["q1", "q2", "q3"], ROWS)
+    for cut in range(4):
+        joined = judgements.select(range(cut)).followed_by(judgements.select(range(cut, 3)))
+        for name in ("indptr", "documents", "grades"):
+            np.testing.assert_array_equal(getattr(joined, name), getattr(judgements, name))
+            assert getattr(joined, name).dtype == np.int64
+    twice = judgements.followed_by(judgements)
+    assert twice.relevant_counts().tolist() == 2 * judgements.relevant_counts().tolist()
+    assert [twice.positives(row).tolist() for row in range(6)] == 2 * [
+        judgements.positives(r).tolist() for r in range(3)
+    ]
+
+
 @pytest.mark.parametrize(
     ("indptr", "documents", "grades", "message"),
     [

@@ -69,6 +69,18 @@ def test_alpha_one_is_the_prediction() -> None:
     np.testing.assert_allclose(Guard(1.0, gate(-2, -1.5)).blend(questions, predictions), predictions, atol=1e-6)
 
 
+def test_openness_of_the_corpus_scales_the_blend() -> None:
+    questions, predictions = rows(40, 0), rows(40, 1)
+    guard = Guard(0.6, gate())
+    assert guard.over(1.0) == guard
+    halved = guard.over(0.5)
+    assert (halved.alpha, halved.gate) == (0.3, guard.gate)
+    np.testing.assert_array_equal(guard.over(0.0).blend(questions, predictions), questions)
+    for openness in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"openness must lie in \[0, 1\]"):
+            guard.over(openness)
+
+
 def test_a_row_of_zeros_has_no_direction() -> None:
     scaled = unit(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32))
     assert scaled.tolist() == pytest.approx(np.array([[0.6, 0.8], [0, 0]]))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.metrics.ranking import Judgements, ndcg
 from jasper_rag.metrics.topk import row_top_k
 from jasper_rag.retrieval.fusion import (
@@ -110,21 +111,21 @@ def test_bad_runs_are_refused() -> None:
 def test_fused_search_equals_all_scores_at_once(block: int) -> None:
     generator = np.random.default_rng(3)
     documents, queries = generator.standard_normal((30, 8)), generator.standard_normal((11, 8))
-    index = LexicalIndex.build(TEXTS)
-    scores, rows = fused_top_k(queries, documents, index, QUERY_TEXTS, 0.4, 6, query_block=block)
+    index, vectors = LexicalIndex.build(TEXTS), DocumentVectors(documents.astype(np.float32))
+    scores, rows = fused_top_k(queries, vectors, index, QUERY_TEXTS, 0.4, 6, query_block=block)
     full = weighted((queries @ documents.T).astype(np.float32), index.scores(QUERY_TEXTS), 0.4)
     expected = row_top_k(full, 6)
     np.testing.assert_array_equal(rows, expected[1])
     np.testing.assert_allclose(scores, expected[0], atol=1e-5)
-    assert fused_top_k(queries[:0], documents, index, [], 0.4, 6)[1].shape == (0, 6)
+    assert fused_top_k(queries[:0], vectors, index, [], 0.4, 6)[1].shape == (0, 6)
 
 
 def test_numbers_that_disagree_are_refused() -> None:
     index = LexicalIndex.build(TEXTS)
     with pytest.raises(ValueError, match="2 query vectors for 1 texts, 30 document vectors for 30"):
-        list(score_blocks(np.zeros((2, 3)), np.zeros((30, 3)), index, ["a"]))
+        list(score_blocks(np.zeros((2, 3)), DocumentVectors(np.zeros((30, 3), np.float32)), index, ["a"]))
     with pytest.raises(ValueError, match="29 document vectors for 30"):
-        fused_top_k(np.zeros((1, 3)), np.zeros((29, 3)), index, ["a"], 0.5, 1)
+        fused_top_k(np.zeros((1, 3)), DocumentVectors(np.zeros((29, 3), np.float32)), index, ["a"], 0.5, 1)
 
 
 @pytest.mark.parametrize("block", [1, 4, 20])

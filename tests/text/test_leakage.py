@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jasper_rag.text.leakage import leak_report, normalised, occurs_in
+from jasper_rag.text.leakage import leak_report, normalised, occurs_in, text_key
 from jasper_rag.text.records import Document, Query, RetrievalSet
 
 
@@ -37,6 +37,26 @@ def test_normalised_is_blind_to_case_blanks_and_punctuation(text: str) -> None:
 def test_occurs_in_counts_whole_words() -> None:
     assert occurs_in("Red fox.", "the (red) FOX runs")
     assert not occurs_in("red fox", "the red foxes")
+
+
+def test_blank_texts_are_not_equal_texts() -> None:
+    assert text_key("Same text.", "a") == text_key(" same TEXT", "b") == "same text"
+    blank = [text_key(text, identifier) for text, identifier in (("", "a"), (" \n", "b"), ("", "c"))]
+    assert len({*blank, *map(normalised, ("a", "b", "c"))}) == 6
+    assert text_key("", "a") == text_key("\t", "a")
+
+
+def test_a_set_without_texts_does_not_leak() -> None:
+    rows = range(6)
+    qrels = {
+        split: {f"q{row}": {f"d{row}": 1} for row in rows[at : at + 2]}
+        for at, split in ((0, "train"), (2, "dev"), (4, "test"))
+    }
+    documents = tuple(Document(f"d{row}", "") for row in rows)
+    queries = tuple(Query(f"q{row}", " ") for row in rows)
+    report = leak_report(RetrievalSet("vectors", documents, queries, qrels))
+    assert report.clean
+    assert (report.equal_queries.total, report.shared_sources.total) == (6, 6)
 
 
 def test_report_counts_every_kind() -> None:

@@ -63,7 +63,9 @@ def test_a_file_that_does_not_fit(tmp_path: Path, pairs: RetrievalSet, change: d
     assert caught.value.path == path
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "[" * 100_000, '{"format": "jasper-splits", "format": "jasper-splits"}']
+)
 def test_not_a_split_file(tmp_path: Path, pairs: RetrievalSet, content: str) -> None:
     (tmp_path / "splits.json").write_text(content)
     with pytest.raises(InputError):

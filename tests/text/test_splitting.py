@@ -190,3 +190,14 @@ def test_a_set_for_evaluation_only_stays_as_it_is(names: tuple[str, ...]) -> Non
 def test_refusals(qrels: dict[str, Pairs], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         ensure_splits(make(qrels, documents=1), 0)
+
+
+@pytest.mark.parametrize("split", [split_by_document, split_by_query])
+def test_blank_texts_do_not_belong_together(split: Callable[[RetrievalSet, int], RetrievalSet]) -> None:
+    given_set = make({"all": singles(0, 50)})
+    blank = dataclasses.replace(
+        given_set,
+        documents=tuple(dataclasses.replace(document, text="") for document in given_set.documents),
+        queries=tuple(dataclasses.replace(query, text=" ") for query in given_set.queries),
+    )
+    assert split(blank, 0).qrels == split(given_set, 0).qrels

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors, unit
@@ -35,7 +36,7 @@ def turned() -> EmbeddedSet:
     return EmbeddedSet(
         name="turned",
         documents=tuple(Document(f"d{row}", f"text {row}") for row in range(DOCUMENTS)),
-        vectors=documents,
+        vectors=DocumentVectors(documents),
         splits={split: queries_of(questions, rows) for split, rows in SPLITS.items()},
         text_group=np.arange(DOCUMENTS),
         reports={},

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jasper_rag.embedding.document_vectors import DocumentVectors, Passages
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.metrics.significance import paired_randomisation
+from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import Vectors, unit
-from jasper_rag.training.guard_fitting import FittedGuard, fit_guard
+from jasper_rag.training.guard_fitting import FittedGuard, fit_corpus_gate, fit_guard
 from jasper_rag.training.predictor_training_config import GuardConfig
 
 
@@ -24,7 +26,7 @@ def fit(
 def towards_the_answer(given: EmbeddedSet, spread: float = 0.3) -> Vectors:
     """Predictions better than the question, but not perfect."""
     noise = np.random.default_rng(1).standard_normal((80, 16))
-    return unit((given.vectors[120:200] + spread * noise).astype(np.float32))
+    return unit((given.vectors.vectors[120:200] + spread * noise).astype(np.float32))
 
 
 def noise(seed: int = 2) -> Vectors:
@@ -34,7 +36,7 @@ def noise(seed: int = 2) -> Vectors:
 def ndcg_by_hand(queries: Vectors, given: EmbeddedSet) -> np.ndarray:
     values = []
     for query, answer in zip(queries, given.splits["dev"].judgements.documents, strict=True):
-        order = sorted(range(200), key=lambda row: -float(query @ given.vectors[row]))
+        order = sorted(range(200), key=lambda row: -float(query @ given.vectors.vectors[row]))
         rank = 1 + order.index(answer)
         values.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
     return np.array(values)
@@ -58,12 +60,12 @@ def test_alpha_is_the_best_of_the_grid(turned: EmbeddedSet, step: float) -> None
 
 def test_equal_values_take_the_smaller_alpha(turned: EmbeddedSet) -> None:
     # Questions on their answers, predictions too: every alpha is as good as 0.
-    dev = replace(turned.splits["dev"], vectors=turned.vectors[120:200])
-    fitted = fit(turned, turned.vectors[120:200], dev=dev)
+    dev = replace(turned.splits["dev"], vectors=turned.vectors.vectors[120:200])
+    fitted = fit(turned, turned.vectors.vectors[120:200], dev=dev)
     assert set(fitted.curve.values()) == {1.0}
     assert (fitted.guard.alpha, fitted.p_value) == (0.0, 1.0)
     # Predictions on the answers: from some alpha on, all are as good as 1.
-    fitted = fit(turned, turned.vectors[120:200])
+    fitted = fit(turned, turned.vectors.vectors[120:200])
     perfect = [alpha for alpha, value in fitted.curve.items() if value == 1.0]
     assert len(perfect) > 2
     assert fitted.guard.alpha == min(perfect)
@@ -79,7 +81,7 @@ def test_a_gain_that_may_be_chance_ships_the_plain_encoder(turned: EmbeddedSet) 
     questions = turned.splits["dev"].vectors
     improved = ndcg_by_hand(questions, turned).argsort()[:2]
     predictions = questions.copy()
-    predictions[improved] = turned.vectors[120 + improved]
+    predictions[improved] = turned.vectors.vectors[120 + improved]
     fitted = fit(turned, predictions)
     assert max(fitted.curve.values()) > fitted.curve[0.0]
     assert fitted.p_value == pytest.approx(0.5, abs=0.03)
@@ -125,7 +127,8 @@ def test_far_away_questions_keep_the_plain_vector_to_the_bit() -> None:
     near = unit(documents[answers] + half(40, 0))
     judgements = Judgements(np.arange(41), answers, np.ones_like(answers))
     dev = EmbeddedQueries(tuple(map(str, answers)), tuple(map(str, answers)), near, judgements)
-    fitted = fit_guard(unit(near + 0.3 * half(40, 0)), dev, documents[answers], documents, GuardConfig(), 0)
+    train, corpus = unit(near + 0.3 * half(40, 0)), DocumentVectors(documents)
+    fitted = fit_guard(train, dev, documents[answers], corpus, GuardConfig(), 0)
     assert fitted.guard.alpha > 0
     far = half(25, 8)
     gate = fitted.guard.gate
@@ -147,3 +150,88 @@ def test_equal_dev_questions_still_make_a_gate(turned: EmbeddedSet) -> None:
     gate = fitted.guard.gate
     assert gate is not None
     assert gate.high == pytest.approx(gate.low + 1e-6)
+
+
+def corpus_gate(given: EmbeddedSet, rows: range = range(120), seed: int = 7, **settings: Any) -> CorpusGate:
+    """Of questions that ask for the documents `rows`."""
+    judgements = Judgements(np.arange(len(rows) + 1), np.array(rows), np.ones(len(rows), dtype=np.int64))
+    ids = tuple(map(str, rows))
+    questions = EmbeddedQueries(ids, ids, given.vectors.vectors[list(rows)], judgements)
+    fitted = fit_corpus_gate(given, questions, GuardConfig(**settings), seed)
+    assert fitted is not None
+    return fitted
+
+
+def mean_of_nearest(documents: Vectors, bank: Vectors, count: int, first: int = 0) -> list[float]:
+    return [float(np.mean(sorted(bank @ document)[::-1][first : first + count])) for document in documents]
+
+
+def test_typical_is_the_median_of_documents_not_asked_for(turned: EmbeddedSet) -> None:
+    vectors = turned.vectors.vectors
+    gate = corpus_gate(turned, neighbours=3, corpus_low=0.2, corpus_high=0.4)
+    np.testing.assert_array_equal(gate.bank, vectors[:120])
+    assert gate.typical == pytest.approx(np.median(mean_of_nearest(vectors[120:], vectors[:120], 3)))
+    assert (gate.low, gate.high, gate.neighbours) == (0.2, 0.4, 3)
+    assert gate.openness(vectors) == 1.0
+    assert gate.share(vectors[120:]) == pytest.approx(1.0, abs=0.03)
+
+
+def test_where_all_documents_are_asked_for_the_sources_are_compared_with_each_other(turned: EmbeddedSet) -> None:
+    vectors = turned.vectors.vectors
+    # 19 documents are left over: too few to say what is typical.
+    gate = corpus_gate(turned, range(181), neighbours=2)
+    assert gate.typical == pytest.approx(np.median(mean_of_nearest(vectors[:181], vectors[:181], 2, first=1)))
+    assert gate.openness(vectors) == 1.0
+    assert corpus_gate(turned, range(180), neighbours=2).typical != gate.typical
+
+
+def test_a_single_source_leaves_every_corpus_open(turned: EmbeddedSet) -> None:
+    vectors = turned.vectors.vectors
+    alone = replace(turned, vectors=DocumentVectors(vectors[:1]), text_group=np.zeros(1, dtype=np.int64))
+    assert corpus_gate(alone, range(1)).openness(vectors) == 1.0
+
+
+def test_a_document_with_the_text_of_a_source_is_a_source(turned: EmbeddedSet) -> None:
+    groups = turned.text_group.copy()
+    groups[150:] = 0
+    gate = corpus_gate(replace(turned, text_group=groups))
+    np.testing.assert_array_equal(gate.bank, turned.vectors.vectors[[*range(120), *range(150, 200)]])
+
+
+def test_passages_of_a_source_are_sources(turned: EmbeddedSet) -> None:
+    starts = np.arange(0, 200, 2)
+    passages = Passages(starts, np.zeros((200, 2), dtype=np.int64))
+    cut = replace(turned, vectors=DocumentVectors(turned.vectors.vectors, passages), text_group=np.arange(100))
+    gate = corpus_gate(cut, range(30))
+    np.testing.assert_array_equal(gate.bank, turned.vectors.vectors[:60])
+
+
+def test_irrelevant_and_foreign_documents_are_not_sources(turned: EmbeddedSet) -> None:
+    judgements = Judgements(np.array([0, 3]), np.array([4, 5, -1]), np.array([1, 0, 2]))
+    asked = EmbeddedQueries(("q",), ("q",), turned.vectors.vectors[:1], judgements)
+    gate = fit_corpus_gate(turned, asked, GuardConfig(), 0)
+    assert gate is not None
+    np.testing.assert_array_equal(gate.bank, turned.vectors.vectors[4:5])
+
+
+def test_a_corpus_elsewhere_is_closed(turned: EmbeddedSet) -> None:
+    generator = np.random.default_rng(3)
+    home = unit((generator.standard_normal((200, 16)) + 2).astype(np.float32))
+    gate = corpus_gate(replace(turned, vectors=DocumentVectors(home)))
+    foreign = unit((generator.standard_normal((300, 16)) - 2).astype(np.float32))
+    assert gate.openness(foreign) == 0.0
+    assert gate.openness(home) == 1.0
+    # New documents of the same kind, and the old corpus with foreign ones beside it.
+    assert gate.openness(unit((generator.standard_normal((200, 16)) + 2).astype(np.float32))) == 1.0
+    assert gate.openness(np.concatenate([home, foreign])) == 1.0
+
+
+def test_corpus_bank_is_a_sample_decided_by_the_seed(turned: EmbeddedSet) -> None:
+    first, again, other = (corpus_gate(turned, seed=seed, bank_size=30).bank for seed in (1, 1, 2))
+    assert len(np.unique(first, axis=0)) == 30
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_corpus_gate_can_be_switched_off(turned: EmbeddedSet) -> None:
+    assert fit_corpus_gate(turned, turned.splits["train"], GuardConfig(corpus_gate=False), 0) is None

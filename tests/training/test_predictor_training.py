@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors
@@ -49,9 +50,9 @@ def with_dev(given: EmbeddedSet, dev: EmbeddedQueries) -> EmbeddedSet:
     return replace(given, splits={**given.splits, "dev": dev})
 
 
-def plain_ndcg(queries: Vectors, dev: EmbeddedQueries, documents: Vectors) -> float:
+def plain_ndcg(queries: Vectors, dev: EmbeddedQueries, documents: DocumentVectors) -> float:
     """One relevant document each: nDCG@10 is 1 / log2(1 + its rank)."""
-    scores = queries @ documents.T
+    scores = queries @ documents.vectors.T
     wanted = scores[np.arange(len(dev)), dev.judgements.documents]
     ranks = 1 + (scores > wanted[:, None]).sum(axis=1)
     return float(np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0).mean())
@@ -139,7 +140,7 @@ def test_global_random_state_is_left_alone(turned: EmbeddedSet, monkeypatch: pyt
 
 def test_patience_stops_and_nothing_better_than_the_question_leaves_the_identity(turned: EmbeddedSet) -> None:
     # Dev questions that stand on their answers: nothing can be better.
-    dev = replace(turned.splits["dev"], vectors=turned.vectors[120:200])
+    dev = replace(turned.splits["dev"], vectors=turned.vectors.vectors[120:200])
     trained = train(with_dev(turned, dev), patience=3)
     assert [row["step"] for row in trained.history] == [5, 10, 15]
     assert trained.best_ndcg == 1.0

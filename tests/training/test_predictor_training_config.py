@@ -36,6 +36,8 @@ def test_training_config_refuses(change: dict[str, float]) -> None:
         {"gate_high": 1.1},
         {"bank_size": 0},
         {"neighbours": 0},
+        {"corpus_low": 0.25},
+        {"corpus_high": 1.1},
         {"alpha": 0.5},
     ],
     ids=str,

@@ -123,7 +123,7 @@ class PrecomputedEncoder:
     def identity(self) -> EncoderIdentity:
         """Name, dimension, and a hash over every text and vector, whatever their order."""
         entries = sorted(
-            hashlib.sha256(text.encode("utf-8", "surrogatepass") + b"\0" + self._vectors[row].tobytes()).digest()
+            hashlib.sha256(text.encode("utf-8") + b"\0" + self._vectors[row].tobytes()).digest()
             for text, row in self._rows.items()
         )
         digest = hashlib.sha256(b"".join(entries)).hexdigest()

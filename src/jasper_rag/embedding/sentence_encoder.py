@@ -170,6 +170,10 @@ class SentenceEncoder:
         ]
         return float(np.mean([len(ids) > limit for ids in tokens]))
 
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, without prompt and special tokens."""
+        return len(self.model.tokenizer.tokenize(text))
+
     @cached_property
     def _dimension(self) -> int:
         dimension = self.model.get_embedding_dimension()
@@ -203,10 +207,14 @@ def _load(folder: Path, device: str | None, dtype: EncoderDtype, trust_remote_co
                 # Said explicitly: left alone, transformers takes the dtype the weights were saved in.
                 model_kwargs={"dtype": _DTYPES[dtype]},
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:
+        # Whatever it is: a damaged tokenizer, for one, raises a plain Exception.
+        if isinstance(error, MemoryError):
+            raise
+        damaged, reason = model_source.damaged_file(folder) or (folder, str(error).strip())
         raise InputError(
-            f"the model cannot be loaded: {type(error).__name__}: {str(error).strip()}",
-            path=folder,
+            f"the model cannot be loaded: {type(error).__name__}: {reason}",
+            path=damaged,
             remedy="Check that the folder is complete; a model with code of its own needs trust_remote_code.",
         ) from error
     model.eval()
@@ -244,7 +252,7 @@ def _usable_device(device: str | None) -> str | None:
     if device is None:
         return None
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).tolist()  # a device without data, "meta", fails only here
     except (RuntimeError, AssertionError) as error:
         message = str(error).strip().splitlines()[0]
         raise InputError(

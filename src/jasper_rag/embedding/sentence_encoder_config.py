@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from jasper_rag.embedding.vectors import require_unicode
 from jasper_rag.errors import InputError
 
 EncoderDtype = Literal["float32", "bfloat16", "float16"]
@@ -54,6 +55,8 @@ class SentenceEncoderConfig:
                 field="max_seq_length",
                 remedy="Give at least 3 (two special tokens and one of the text); 128 to 512 is usual.",
             )
+        for field in ("query_prompt", "document_prompt"):
+            require_unicode(getattr(self, field), f"the {field}", field)
         choices = get_args(EncoderDtype)
         if self.dtype not in choices:
             remedy = f"Choose from {', '.join(choices)}."

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.evaluation.verdict import verdict
 from jasper_rag.metrics.ranking import FloatArray, IntArray, lexicographic_ranks, order_run, per_query
 from jasper_rag.metrics.significance import bootstrap_interval, paired_randomisation
 from jasper_rag.metrics.topk import FloatMatrix, RowMatrix
-from jasper_rag.retrieval.fusion import choose_weight, reciprocal_rank_fusion, score_blocks
+from jasper_rag.retrieval.fusion import DEFAULT_WEIGHT, choose_weight, reciprocal_rank_fusion, score_blocks
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.retrieval.retriever import HybridRetriever
 
@@ -49,6 +50,11 @@ class FusionWeights:
     plain: float
     jasper: float
 
+    def over(self, openness: float) -> FusionWeights:
+        """The weights for a corpus with this openness (`CorpusGate`): the less, the nearer to `DEFAULT_WEIGHT`."""
+        rest = (1.0 - openness) * DEFAULT_WEIGHT
+        return FusionWeights(openness * self.plain + rest, openness * self.jasper + rest)
+
 
 @dataclass(frozen=True, slots=True)
 class SystemRun:
@@ -71,6 +77,7 @@ class Comparison:
         train_seconds: System key -> CPU seconds of training, where there was any.
         alpha: The guard's blend.
         weights: The fusion weights.
+        openness: Of the corpus gate; 0 over a corpus unlike the one trained on, where the plain encoder serves.
         documents: Size of the corpus.
         unseen: bool [Q], True where none of a question's sources was a train source; a question about a source that
             training has seen is easier.
@@ -83,8 +90,14 @@ class Comparison:
     train_seconds: Mapping[str, float]
     alpha: float
     weights: FusionWeights
+    openness: float
     documents: int
     unseen: NDArray[np.bool_]
+
+    @property
+    def default(self) -> str:
+        """Key of the system that a search uses: with BM25 wherever the documents have text."""
+        return "hybrid" if "hybrid" in self.runs else "jasper"
 
     def to_metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`; p-values are two-sided paired randomisation against the plain encoder."""
@@ -109,11 +122,12 @@ class Comparison:
             "documents": self.documents,
             "systems": systems,
             "alpha": self.alpha,
+            "corpus_openness": self.openness,
             "fusion_weight": self.weights.jasper,
             "fusion_weight_plain": self.weights.plain,
             "p_value": p_value,
             "unseen_sources": self._on_unseen_sources(),
-            "verdict": verdict(systems, self.alpha, len(plain)),
+            "verdict": verdict(systems, self.alpha, len(plain), self.openness),
         }
 
     def _on_unseen_sources(self) -> dict[str, Any]:
@@ -125,9 +139,11 @@ class Comparison:
 
 
 def choose_fusion_weights(
-    dev: EmbeddedQueries, vectors: QueryVectors, documents: Vectors, lexical: LexicalIndex
+    dev: EmbeddedQueries, vectors: QueryVectors, documents: DocumentVectors, lexical: LexicalIndex | None
 ) -> FusionWeights:
     """BM25's weight beside the plain and beside the shipped query vectors, by nDCG@10 on dev; 0 and 1 are tried."""
+    if lexical is None:
+        return FusionWeights(0.0, 0.0)
 
     def best(queries: Vectors) -> float:
         return choose_weight(score_blocks(queries, documents, lexical, dev.texts), dev.judgements).weight
@@ -141,11 +157,12 @@ def compare(
     split: str,
     queries: EmbeddedQueries,
     vectors: QueryVectors,
-    documents: Vectors,
+    documents: DocumentVectors,
     document_ids: Sequence[str],
-    lexical: LexicalIndex,
+    lexical: LexicalIndex | None,
     weights: FusionWeights,
     alpha: float,
+    openness: float = 1.0,
     train_seconds: Mapping[str, float],
     train_sources: NDArray[np.int64] | None = None,
     seed: int = 0,
@@ -157,11 +174,12 @@ def compare(
         split: Name of the split the queries come from.
         queries: Texts and judgements, Q of them.
         vectors: Query vectors of the dense systems.
-        documents: float32 [N, D].
+        documents: Of the N documents.
         document_ids: The N ids; equal scores are ordered by them as trec_eval does.
-        lexical: BM25 over the same documents.
+        lexical: BM25 over the same documents; None, where they have no text, leaves its systems out.
         weights: From dev.
         alpha: The guard's blend, for the record.
+        openness: Of the corpus gate, for the record.
         train_seconds: System key -> CPU seconds.
         train_sources: Rows of the documents that train questions ask for; None where training saw another corpus.
         seed: Of intervals and tests.
@@ -170,7 +188,7 @@ def compare(
     searched = _search_all(queries, vectors, documents, lexical, weights)
     runs = {key: _run(scores, rows, queries, ranks) for key, (scores, rows) in searched}
     unseen = _unseen(queries, np.empty(0, dtype=np.int64) if train_sources is None else train_sources)
-    return Comparison(dataset, split, seed, runs, dict(train_seconds), alpha, weights, len(documents), unseen)
+    return Comparison(dataset, split, seed, runs, dict(train_seconds), alpha, weights, openness, len(documents), unseen)
 
 
 def _unseen(queries: EmbeddedQueries, train_sources: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -184,23 +202,29 @@ def _unseen(queries: EmbeddedQueries, train_sources: NDArray[np.int64]) -> NDArr
 
 
 def _search_all(
-    queries: EmbeddedQueries, vectors: QueryVectors, documents: Vectors, lexical: LexicalIndex, weights: FusionWeights
+    queries: EmbeddedQueries,
+    vectors: QueryVectors,
+    documents: DocumentVectors,
+    lexical: LexicalIndex | None,
+    weights: FusionWeights,
 ) -> Iterator[tuple[str, tuple[FloatMatrix, RowMatrix]]]:
     beside_plain = HybridRetriever(documents, lexical, weights.plain)
     beside_jasper = HybridRetriever(documents, lexical, weights.jasper)
     plain = beside_plain.dense(vectors.plain, DEPTH)
     shipped = beside_jasper.dense(vectors.shipped, DEPTH)
-    bm25 = lexical.search(queries.texts, DEPTH)
+    bm25 = None if lexical is None else lexical.search(queries.texts, DEPTH)
     yield "plain", plain
-    yield "bm25", bm25
-    yield "rrf", reciprocal_rank_fusion([plain[1], bm25[1]], DEPTH)
-    yield "fusion", beside_plain.hybrid(vectors.plain, queries.texts, DEPTH)
+    if bm25 is not None:
+        yield "bm25", bm25
+        yield "rrf", reciprocal_rank_fusion([plain[1], bm25[1]], DEPTH)
+        yield "fusion", beside_plain.hybrid(vectors.plain, queries.texts, DEPTH)
     if vectors.adapter is not None:
         yield "linear_adapter", beside_plain.dense(vectors.adapter, DEPTH)
     yield "jasper_ungated", beside_jasper.dense(vectors.ungated, DEPTH)
     yield "jasper", shipped
-    yield "rrf_jasper", reciprocal_rank_fusion([shipped[1], bm25[1]], DEPTH)
-    yield "hybrid", beside_jasper.hybrid(vectors.shipped, queries.texts, DEPTH)
+    if bm25 is not None:
+        yield "rrf_jasper", reciprocal_rank_fusion([shipped[1], bm25[1]], DEPTH)
+        yield "hybrid", beside_jasper.hybrid(vectors.shipped, queries.texts, DEPTH)
 
 
 def _run(scores: FloatMatrix, rows: RowMatrix, queries: EmbeddedQueries, ranks: IntArray) -> SystemRun:

@@ -2,13 +2,14 @@
 
 Facts of that recipe: a D x D map of the question that starts at the identity, multiple-negatives ranking loss with
 scale 20 over batches of 10 pairs in file order, the first relevant document only, AdamW at 2e-5 with a linear
-schedule whose warm-up is 10,000 steps, gradient norm clipped at 1; four epochs as in its tutorial; the last weights
-are kept whatever they do to retrieval.
+schedule whose warm-up is a tenth of the steps, gradient norm clipped at 1; four epochs as in its tutorial (one unless
+told otherwise); the last weights are kept whatever they do to retrieval.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from jasper_rag.training.training_pairs import TrainingPairs
 BATCH_SIZE = 10
 EPOCHS = 4
 LEARNING_RATE = 2e-5
-WARMUP_STEPS = 10_000
+WARMUP_SHARE = 0.1
 SCALE = 20.0
 
 
@@ -47,7 +48,7 @@ def train_linear_adapter(pairs: TrainingPairs) -> LinearAdapter:
     weight = torch.eye(pairs.questions.shape[1], requires_grad=True)
     optimizer = torch.optim.AdamW([weight], lr=LEARNING_RATE)
     steps = EPOCHS * -(-len(questions) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _linear_with_warmup(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear_with_warmup(steps))
     with progress_bar(steps, "training the linear adapter", "step") as bar:
         for _ in range(EPOCHS):
             for rows in torch.split(torch.arange(len(questions)), BATCH_SIZE):
@@ -66,7 +67,12 @@ def _step(weight: torch.Tensor, question: torch.Tensor, source: torch.Tensor, op
     optimizer.step()
 
 
-def _linear_with_warmup(step: int, steps: int) -> float:
-    if step < WARMUP_STEPS:
-        return step / WARMUP_STEPS
-    return max(0.0, (steps - step) / max(1, steps - WARMUP_STEPS))
+def _linear_with_warmup(steps: int) -> Callable[[int], float]:
+    warmup = int(steps * WARMUP_SHARE)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor

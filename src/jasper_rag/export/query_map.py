@@ -49,7 +49,7 @@ def query_map(jasper: Jasper) -> QueryMap:
     Raises:
         InputError: The predictor has an MLP, which no export can express.
     """
-    guard: Guard = jasper.model.guard
+    guard: Guard = jasper.model.serving_guard
     gate = guard.gate if guard.alpha > 0 else None
     return QueryMap(_matrix(jasper.model.predictor), guard.alpha, gate, jasper.model.identity)
 
@@ -75,7 +75,7 @@ def probe_questions(jasper: Jasper) -> Vectors:
 
     They reach the open, the half-open and the closed gate.
     """
-    documents = jasper.model.vectors
+    documents = jasper.model.vectors.vectors
     directions = np.random.default_rng(0).standard_normal((_PROBES, documents.shape[1])).astype(np.float32)
     parts = [documents[:_PROBES], unit(directions)]
     gate = jasper.model.guard.gate

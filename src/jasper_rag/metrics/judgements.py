@@ -146,6 +146,14 @@ class Judgements:
         hit = (known[place] == asked) & (ranked >= 0) & ~_repeats(ranked)
         return np.where(hit, grades[place], 0).astype(np.float64)
 
+    def followed_by(self, other: Judgements) -> Judgements:
+        """The judgements of these queries, then of `other`'s; both of one corpus."""
+        return Judgements(
+            np.concatenate([self.indptr, other.indptr[1:] + self.indptr[-1]]),
+            np.concatenate([self.documents, other.documents]),
+            np.concatenate([self.grades, other.grades]),
+        )
+
     def _query_of_entry(self) -> IntArray:
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
 

@@ -7,7 +7,7 @@ a = 0 or g = 0 is the plain encoder. Arrays are numpy float32: the guard runs at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,16 @@ class Guard:
         # Dividing by the length again may change last bits: where nothing is blended, the very question comes back.
         final: Vectors = np.where(share > 0, blended, questions).astype(np.float32, copy=False)
         return final
+
+    def over(self, openness: float) -> Guard:
+        """The guard over a corpus with this openness (`CorpusGate`): alpha times it.
+
+        Raises:
+            ValueError: If the openness is outside [0, 1].
+        """
+        if not 0.0 <= openness <= 1.0:
+            raise ValueError(f"openness must lie in [0, 1], got {openness}.")
+        return replace(self, alpha=self.alpha * openness)
 
 
 def mean_top_cosine(questions: Vectors, bank: Vectors, neighbours: int) -> Vectors:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.metrics.ranking import IntArray, Judgements, ndcg
-from jasper_rag.metrics.topk import NO_DOCUMENT, FloatMatrix, RowMatrix, inner_products, row_top_k
+from jasper_rag.metrics.topk import NO_DOCUMENT, FloatMatrix, RowMatrix, row_top_k
 from jasper_rag.retrieval.lexical import LexicalIndex
 
 ScoreBlock = tuple[FloatMatrix, FloatMatrix, IntArray]
@@ -21,6 +22,9 @@ ScoreBlock = tuple[FloatMatrix, FloatMatrix, IntArray]
 
 WEIGHT_GRID: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(21))
 """Weights tried by `choose_weight`: 0 (dense alone) to 1 (lexical alone)."""
+
+DEFAULT_WEIGHT = 0.25
+"""Weight where no judged question can choose one: the best mean nDCG@10 over the dev splits of docs/benchmarks.md."""
 
 _EQUAL = 1e-9
 
@@ -103,7 +107,7 @@ def reciprocal_rank_fusion(runs: Sequence[IntArray], k: int, k_constant: float =
 
 def score_blocks(
     query_vectors: NDArray[Any],
-    documents: NDArray[Any],
+    documents: DocumentVectors,
     lexical_index: LexicalIndex,
     query_texts: Sequence[str],
     query_block: int = 64,
@@ -112,7 +116,7 @@ def score_blocks(
 
     Args:
         query_vectors: [Q, D].
-        documents: [N, D]; may be a memory map.
+        documents: Of N documents.
         lexical_index: Over the same N documents.
         query_texts: The Q texts.
         query_block: Queries per block; memory is O(query_block * N).
@@ -128,12 +132,12 @@ def score_blocks(
     for start in range(0, len(query_texts), query_block):
         rows = np.arange(start, min(start + query_block, len(query_texts)))
         texts = query_texts[start : start + query_block]
-        yield inner_products(query_vectors[rows], documents), lexical_index.scores(texts), rows
+        yield documents.inner_products(query_vectors[rows]), lexical_index.scores(texts), rows
 
 
 def fused_top_k(
     query_vectors: NDArray[Any],
-    documents: NDArray[Any],
+    documents: DocumentVectors,
     lexical_index: LexicalIndex,
     query_texts: Sequence[str],
     weight: float,

@@ -24,7 +24,7 @@ from jasper_rag.atomic_files import replacing, write_json
 from jasper_rag.errors import InputError
 from jasper_rag.metrics.topk import FloatMatrix, RowMatrix, row_top_k
 from jasper_rag.progress import progress_bar
-from jasper_rag.retrieval.words import WordAnalyser
+from jasper_rag.text.words import WordAnalyser
 
 FORMAT_VERSION = 1
 _QUERY_BLOCK = 64
@@ -68,7 +68,7 @@ class LexicalIndex:
 
         Args:
             texts: N documents. One without a word scores 0 for every query.
-            language: A key of `words.STOP_WORDS`, or "none" for no stemming and no stop words.
+            language: One of `words.LANGUAGES`; "none": no stemming, no stop words.
             k1: At least 0.
             b: In [0, 1].
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -52,22 +53,39 @@ def write_run(
         ValueError: If shapes differ, a row lies outside the corpus, a score is not finite, or a query lists a document
             twice.
     """
+    with run_writer(path, document_ids, tag) as add:
+        add(query_ids, rows, scores)
+
+
+@contextmanager
+def run_writer(
+    path: str | Path, document_ids: Sequence[str], tag: str
+) -> Iterator[Callable[[Sequence[str], RowMatrix, NDArray[np.floating[Any]]], None]]:
+    """Write a run query block by query block: call what is yielded with ids, rows and scores as in `write_run`.
+
+    The file appears when the context is left without an error; arguments and errors as `write_run`.
+    """
     if not tag or tag.split() != [tag]:
         raise InputError(f"run tag {tag!r}", remedy="Give a name without white space.", field="tag")
-    if rows.shape != scores.shape or rows.ndim != 2 or len(rows) != len(query_ids):
-        raise ValueError(f"{len(query_ids)} queries, rows {list(rows.shape)}, scores {list(scores.shape)} must agree.")
-    if rows.max(initial=-1) >= len(document_ids):
-        raise ValueError(f"row {rows.max()} lies outside the corpus of {len(document_ids)} documents.")
-    if not np.isfinite(scores[rows >= 0]).all():
-        raise ValueError("a score of a retrieved document is not finite.")
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        for query_id, query_rows, query_scores in zip(query_ids, rows.tolist(), scores.tolist(), strict=True):
-            kept = [(row, score) for row, score in zip(query_rows, query_scores, strict=True) if row >= 0]
-            if len({row for row, _ in kept}) < len(kept):
-                raise ValueError(f"query {query_id!r} lists a document twice.")
-            query = _escaped(query_id)
-            for rank, (row, score) in enumerate(kept, start=1):
-                stream.write(f"{query} Q0 {_escaped(document_ids[row])} {rank} {score:.9g} {tag}\n")
+
+        def add(query_ids: Sequence[str], rows: RowMatrix, scores: NDArray[np.floating[Any]]) -> None:
+            if rows.shape != scores.shape or rows.ndim != 2 or len(rows) != len(query_ids):
+                shapes = f"rows {list(rows.shape)}, scores {list(scores.shape)}"
+                raise ValueError(f"{len(query_ids)} queries, {shapes} must agree.")
+            if rows.max(initial=-1) >= len(document_ids):
+                raise ValueError(f"row {rows.max()} lies outside the corpus of {len(document_ids)} documents.")
+            if not np.isfinite(scores[rows >= 0]).all():
+                raise ValueError("a score of a retrieved document is not finite.")
+            for query_id, query_rows, query_scores in zip(query_ids, rows.tolist(), scores.tolist(), strict=True):
+                kept = [(row, score) for row, score in zip(query_rows, query_scores, strict=True) if row >= 0]
+                if len({row for row, _ in kept}) < len(kept):
+                    raise ValueError(f"query {query_id!r} lists a document twice.")
+                query = _escaped(query_id)
+                for rank, (row, score) in enumerate(kept, start=1):
+                    stream.write(f"{query} Q0 {_escaped(document_ids[row])} {rank} {score:.9g} {tag}\n")
+
+        yield add
 
 
 def read_run(path: str | Path, *, unescape: bool = True) -> Run:

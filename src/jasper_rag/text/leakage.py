@@ -37,6 +37,11 @@ def normalised(text: str) -> str:
     return " ".join(folded.translate(_BLANKED).split()) or " ".join(folded.split())
 
 
+def text_key(text: str, identifier: str) -> str:
+    """Return what equal texts share: the normalised text, or for a blank one a key of its own."""
+    return normalised(text) or f"\0{identifier}"
+
+
 def occurs_in(question: str, text: str) -> bool:
     """Say whether the question stands in the text as a whole run of words, both normalised."""
     return f" {normalised(question)} " in f" {normalised(text)} "
@@ -97,14 +102,14 @@ class LeakReport:
 def leak_report(retrieval_set: RetrievalSet) -> LeakReport:
     """Count what leaks between the splits of a set, and from documents to questions."""
     text = {query.id: query.text for query in retrieval_set.queries}
-    content = {document.id: normalised(document.content) for document in retrieval_set.documents}
+    content = {document.id: text_key(document.content, document.id) for document in retrieval_set.documents}
     query_splits: dict[str, dict[str, str]] = {}  # normalised question -> split -> query id
     source_splits: dict[str, dict[str, str]] = {}  # normalised content -> split -> document id
     quoted: dict[str, str] = {}  # query id -> document id
     judged: set[str] = set()
     for split, qrels in retrieval_set.qrels.items():
         for query, relevance in qrels.items():
-            question = normalised(text[query])
+            question = text_key(text[query], query)
             judged.add(query)
             query_splits.setdefault(question, {}).setdefault(split, query)
             for document, score in relevance.items():

@@ -13,6 +13,7 @@ from jasper_rag.errors import InputError
 from jasper_rag.text.leakage import LeakReport as LeakReport
 from jasper_rag.text.leakage import leak_report as leak_report
 from jasper_rag.text.leakage import normalised as normalised
+from jasper_rag.text.leakage import text_key
 from jasper_rag.text.records import Qrels, RetrievalSet
 from jasper_rag.text.split_file import all_judgements, with_splits
 from jasper_rag.text.split_file import read_splits as read_splits
@@ -63,7 +64,7 @@ def split_by_query(
     text = {query.id: query.text for query in retrieval_set.queries}
     groups: dict[str, list[str]] = {}
     for query in judgements:
-        groups.setdefault(normalised(text[query]), []).append(query)
+        groups.setdefault(text_key(text[query], query), []).append(query)
     keyed = [(min(members), members) for members in groups.values()]
     return _split(retrieval_set, judgements, keyed, seed, dict(zip(SPLITS, fractions, strict=True)))
 
@@ -180,11 +181,11 @@ def _document_groups(retrieval_set: RetrievalSet, judgements: Qrels) -> list[tup
     joined = _UnionFind()
     for query, judged in judgements.items():
         node = ("query", query)
-        joined.join(node, ("question", normalised(text[query])))
+        joined.join(node, ("question", text_key(text[query], query)))
         for document, score in judged.items():
             if score > 0:
                 joined.join(node, ("document", document))
-                joined.join(("document", document), ("content", normalised(content[document])))
+                joined.join(("document", document), ("content", text_key(content[document], document)))
     queries: dict[_Node, list[str]] = {}
     documents: dict[_Node, str] = {}
     for query, judged in judgements.items():

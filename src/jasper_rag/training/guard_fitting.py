@@ -1,18 +1,23 @@
-"""Fit the guard on the dev split: the blend by nDCG@10, the gate by quantiles of familiarity."""
+"""Fit the guard: the blend by nDCG@10 on dev, the gate by dev quantiles, the corpus gate on the home corpus."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jasper_rag.embedding.embedded_set import EmbeddedQueries
+from jasper_rag.embedding.document_vectors import DocumentVectors
+from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.metrics.ranking import ndcg
 from jasper_rag.metrics.significance import paired_randomisation
-from jasper_rag.metrics.topk import top_k
+from jasper_rag.models.corpus_gate import CorpusGate, sampled_rows
 from jasper_rag.models.guard import FamiliarityGate, Guard, mean_top_cosine
 from jasper_rag.training.predictor_training_config import GuardConfig
+
+FEWEST_UNSEEN = 20
+"""With fewer documents that no train question asks for, the sources themselves say what is typical."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ def fit_guard(
     train_questions: Vectors,
     dev: EmbeddedQueries,
     predictions: Vectors,
-    documents: Vectors,
+    documents: DocumentVectors,
     config: GuardConfig,
     seed: int,
 ) -> FittedGuard:
@@ -51,13 +56,13 @@ def fit_guard(
         train_questions: float32 [Q, D] unit rows.
         dev: The dev queries.
         predictions: float32 [Qdev, D], the predictor's answers to them.
-        documents: float32 [N, D].
+        documents: The whole corpus.
         config: Grid, quantiles, bank.
         seed: Of the bank's sample and the test.
     """
     open_guards = {a: Guard(a) for a in _grid(config.alpha_step)}
     values = {
-        a: ndcg(top_k(guard.blend(dev.vectors, predictions), documents, 10)[1], dev.judgements, 10)
+        a: ndcg(documents.top_k(guard.blend(dev.vectors, predictions), 10)[1], dev.judgements, 10)
         for a, guard in open_guards.items()
     }
     curve = {a: float(v.mean()) for a, v in values.items()}
@@ -71,13 +76,65 @@ def fit_guard(
     return FittedGuard(Guard(alpha, gate), curve, p_value, open_share)
 
 
+def fit_corpus_gate(
+    embedded: EmbeddedSet, questions: EmbeddedQueries, config: GuardConfig, seed: int
+) -> CorpusGate | None:
+    """The corpus gate of a home corpus; None where the settings switch it off.
+
+    Its bank is a sample of the sources. What is typical is the median familiarity of the documents that no question
+    trained on asks for; where there are hardly any, that of the bank's sources, each without itself. The home corpus is
+    open by construction, and no judgements but those trained on take part.
+
+    Args:
+        embedded: The home corpus; with passages, each counts for itself.
+        questions: Those trained on.
+        config: Bank, ramp.
+        seed: Of the bank's sample.
+    """
+    if not config.corpus_gate:
+        return None
+    vectors = embedded.vectors.vectors
+    is_source = _source_rows(embedded, questions)
+    bank = np.ascontiguousarray(vectors[_chosen(np.flatnonzero(is_source), config.bank_size, seed)])
+    unseen = np.flatnonzero(~is_source)
+    if len(unseen) >= FEWEST_UNSEEN:
+        familiarity = mean_top_cosine(vectors[unseen[sampled_rows(len(unseen))]], bank, config.neighbours)
+    else:
+        familiarity = _among_themselves(bank, config.neighbours)
+    return CorpusGate(bank, float(np.median(familiarity)), config.corpus_low, config.corpus_high, config.neighbours)
+
+
+def _source_rows(embedded: EmbeddedSet, questions: EmbeddedQueries) -> NDArray[np.bool_]:
+    """Which rows of the vectors belong to a source of `questions`, or to a document of the same text."""
+    judgements = questions.judgements
+    relevant = (judgements.grades > 0) & (judgements.documents >= 0)
+    asked_for = embedded.text_group[judgements.documents[relevant]]
+    documents = np.flatnonzero(np.isin(embedded.text_group, asked_for))
+    is_source = np.zeros(len(embedded.vectors.vectors), dtype=np.bool_)
+    is_source[embedded.vectors.rows_of(documents)[0]] = True
+    return is_source
+
+
+def _among_themselves(bank: Vectors, neighbours: int) -> Vectors:
+    cosines = bank @ bank.T
+    np.fill_diagonal(cosines, -1.0)
+    count = min(neighbours, max(len(bank) - 1, 1))
+    nearest: Vectors = np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1)
+    return nearest
+
+
+def _chosen(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """At most `count` of `rows`, ascending."""
+    chosen: NDArray[np.int64] = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
+    return chosen
+
+
 def _grid(step: float) -> list[float]:
     return sorted({0.0, 1.0, *(round(float(a), 6) for a in np.arange(0.0, 1.0 + step / 2, step) if a <= 1.0)})
 
 
 def _fit_gate(train_questions: Vectors, dev_questions: Vectors, config: GuardConfig, seed: int) -> FamiliarityGate:
-    chosen = np.random.default_rng(seed).permutation(len(train_questions))[: config.bank_size]
-    bank = np.ascontiguousarray(train_questions[np.sort(chosen)])
+    bank = np.ascontiguousarray(train_questions[_chosen(np.arange(len(train_questions)), config.bank_size, seed)])
     familiarity = mean_top_cosine(dev_questions, bank, config.neighbours)
     low, high = np.quantile(familiarity, [config.gate_low, config.gate_high])
     # Equal quantiles (a handful of dev questions, or identical ones) would leave no ramp.

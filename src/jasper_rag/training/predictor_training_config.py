@@ -10,7 +10,7 @@ class PredictorTrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    temperature: float = Field(0.025, gt=0, description="Divides the cosines inside the softmax over all sources.")
+    temperature: float = Field(0.025, ge=1e-4, description="Divides the cosines inside the softmax over all sources.")
     batch_size: int = Field(512, gt=0, description="Question-source pairs per step.")
     steps: int = Field(500, gt=0, description="Most optimiser steps of one run.")
     evaluations: int = Field(25, gt=0, description="Dev evaluations spread over the steps.")
@@ -34,18 +34,23 @@ class GuardConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha_step: float = Field(0.1, gt=0, le=1, description="Grid step of the blend a; the grid always contains 0.")
+    alpha_step: float = Field(0.1, ge=0.001, le=1, description="Grid step of the blend a; the grid always contains 0.")
     significance: float = Field(
         0.1, gt=0, le=1, description="Dev p-value against the plain encoder above which a = 0 is kept."
     )
     gate: bool = Field(True, description="Fit the per-question familiarity gate.")
     gate_low: float = Field(0.05, ge=0, lt=1, description="Dev quantile of familiarity where the gate is closed.")
-    gate_high: float = Field(0.2, gt=0, le=1, description="Dev quantile of familiarity where the gate is fully open.")
-    bank_size: int = Field(2048, gt=0, description="Most train questions kept in the gate's bank.")
-    neighbours: int = Field(5, gt=0, description="Nearest bank questions that make up the familiarity.")
+    gate_high: float = Field(0.1, gt=0, le=1, description="Dev quantile of familiarity where the gate is fully open.")
+    bank_size: int = Field(1024, gt=0, description="Most train questions, and most sources, kept in the gates' banks.")
+    neighbours: int = Field(5, gt=0, description="Nearest of the bank that make up the familiarity.")
+    corpus_gate: bool = Field(True, description="Fit the gate that closes over a corpus unlike the one trained on.")
+    corpus_low: float = Field(0.1, ge=0, lt=1, description="Share of familiar documents where it is closed.")
+    corpus_high: float = Field(0.25, gt=0, le=1, description="Share of familiar documents where it is fully open.")
 
     @model_validator(mode="after")
     def _quantiles_ordered(self) -> GuardConfig:
         if self.gate_low >= self.gate_high:
             raise ValueError(f"gate_low {self.gate_low} must be below gate_high {self.gate_high}")
+        if self.corpus_low >= self.corpus_high:
+            raise ValueError(f"corpus_low {self.corpus_low} must be below corpus_high {self.corpus_high}")
         return self

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedSet
-from jasper_rag.text.leakage import normalised
+from jasper_rag.embedding.vectors import Vectors
+from jasper_rag.text.leakage import text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class TrainingPairs:
 
     Args:
         questions: float32 [Q, D].
-        sources: float32 [M, D], the distinct train sources; the negatives of every question.
+        sources: float32 [M, D], the passages of the distinct train sources; the negatives of every question.
         pairs: int64 [P, 2], (question row, source row).
         known_positives: int64 [Q, W], source rows of every known positive of a question, by id and by text; -1 pads.
         relevance: float32 [P], the pair's relevance divided by the highest of its question.
@@ -35,21 +37,22 @@ class TrainingPairs:
         return len(self.pairs)
 
 
-def training_pairs(embedded: EmbeddedSet) -> TrainingPairs:
-    """Pairs of the train split of `embedded`.
+def training_pairs(embedded: EmbeddedSet, split: str = "train") -> TrainingPairs:
+    """Pairs of one split of `embedded`.
 
-    The sources, and with them the negatives, are a function of the train split alone: documents that only dev or test
+    The sources, and with them the negatives, are a function of this split alone: documents that only dev or test
     questions ask for take no part. Documents of equal text are one source, so no copy of a positive is a negative.
+    A source of several passages is aimed at through the passage nearest to the question; its others are no negatives.
 
     Raises:
-        ValueError: If the train split has no pair.
+        ValueError: If the split has no pair.
     """
-    train = embedded.splits["train"]
-    judgements = train.judgements
-    question_of_entry = np.repeat(np.arange(len(train)), np.diff(judgements.indptr))
+    queries = embedded.splits[split]
+    judgements = queries.judgements
+    question_of_entry = np.repeat(np.arange(len(queries)), np.diff(judgements.indptr))
     relevant = (judgements.grades > 0) & (judgements.documents >= 0)
     if not relevant.any():
-        raise ValueError("the train split holds no question with a relevant document in the corpus.")
+        raise ValueError(f"the {split} split holds no question with a relevant document in the corpus.")
     question_rows = question_of_entry[relevant]
     grades = judgements.grades[relevant].astype(np.float64)
     source_documents = embedded.text_group[judgements.documents[relevant]]
@@ -59,21 +62,38 @@ def training_pairs(embedded: EmbeddedSet) -> TrainingPairs:
     first = np.concatenate([[True], (np.diff(keys, axis=1) != 0).any(axis=0)])
     question_rows, source_documents, grades = keys[0, first], keys[1, first], grades[order][first]
     documents, source_rows = np.unique(source_documents, return_inverse=True)
-    highest = np.zeros(len(train))
+    highest = np.zeros(len(queries))
     np.maximum.at(highest, question_rows, grades)
+    sources = embedded.vectors.select(documents)
+    # All passages of a known positive are known positives.
+    passage_rows, pair_of_passage = sources.rows_of(source_rows)
+    positives = _known_positives(queries.texts, question_rows[pair_of_passage], passage_rows)
+    targets = _nearest_passages(sources, queries.vectors, question_rows, source_rows)
     return TrainingPairs(
-        questions=torch.from_numpy(np.ascontiguousarray(train.vectors)),
-        sources=torch.from_numpy(np.ascontiguousarray(embedded.vectors[documents])),
-        pairs=torch.from_numpy(np.stack([question_rows, source_rows], axis=1).astype(np.int64)),
-        known_positives=torch.from_numpy(_known_positives(train.texts, question_rows, source_rows)),
+        questions=torch.from_numpy(np.ascontiguousarray(queries.vectors)),
+        sources=torch.from_numpy(sources.vectors),
+        pairs=torch.from_numpy(np.stack([question_rows, targets], axis=1).astype(np.int64)),
+        known_positives=torch.from_numpy(positives),
         relevance=torch.from_numpy((grades / highest[question_rows]).astype(np.float32)),
     )
+
+
+def _nearest_passages(
+    sources: DocumentVectors, questions: Vectors, question_rows: np.ndarray, source_rows: np.ndarray
+) -> np.ndarray:
+    if sources.passages is None:
+        return source_rows
+    targets = [
+        sources.best_passages(questions[question], np.array([source]))[0]
+        for question, source in zip(question_rows, source_rows, strict=True)
+    ]
+    return np.array(targets, dtype=np.int64)
 
 
 def _known_positives(texts: Sequence[str], question_rows: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
     """Source rows by question, int64 [Q, W]: questions of equal text share theirs, whatever their ids."""
     first: dict[str, int] = {}
-    group = np.array([first.setdefault(normalised(text), row) for row, text in enumerate(texts)])
+    group = np.array([first.setdefault(text_key(text, str(row)), row) for row, text in enumerate(texts)])
     answered = np.unique(np.stack([group[question_rows], source_rows]), axis=1)
     shared: np.ndarray = _padded_rows(answered[0], answered[1], len(texts))[group]
     return shared
