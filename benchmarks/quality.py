@@ -55,7 +55,7 @@ def _fit(name: str, data_root: Path, seed: int, config: Path | None) -> dict[str
     record = jasper.record
     assert record is not None
     metrics = record.comparison.to_metrics()
-    metrics["dev_ndcg@10"] = record.trained.best_ndcg
+    metrics["dev_ndcg@10"] = record.candidates.trained.best_ndcg
     metrics["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{name} seed {seed}: {metrics['verdict']}", file=sys.stderr, flush=True)
     return metrics

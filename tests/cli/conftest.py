@@ -16,6 +16,7 @@ import pytest
 
 from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.text.records import RetrievalSet
+from jasper_rag.yaml_files import write_yaml
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ def damaged(data: Path, tmp_path: Path) -> Path:
 def settings(tmp_path_factory: pytest.TempPathFactory, word_model: Path, quick_settings: dict[str, float]) -> Path:
     """YAML that names the model and trains briefly."""
     path = tmp_path_factory.mktemp("settings") / "quick.yaml"
-    lines = [f"  {key.removeprefix('training.')}: {value}" for key, value in quick_settings.items()]
-    path.write_text("\n".join([f"encoder:\n  name: {word_model}\ntraining:", *lines, ""]), encoding="utf-8")
+    sections: dict[str, dict[str, object]] = {"encoder": {"name": str(word_model)}}
+    for key, value in quick_settings.items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    write_yaml(path, sections)
     return path
 
 
@@ -128,4 +132,5 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object, **__: object) -> Encoder:
         raise AssertionError("the encoder was loaded")
 
-    monkeypatch.setattr("jasper_rag.jasper._usable_encoder", load)
+    for user in ("fit_sources", "jasper"):
+        monkeypatch.setattr(f"jasper_rag.{user}.usable_encoder", load)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from jasper_rag.cli import demo
+from jasper_rag.jasper import Jasper
 from jasper_rag.text import python_source
 
 Command = Callable[..., Any]
@@ -73,8 +74,9 @@ def test_the_demo_reads_no_more_tokens_than_it_says(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(python_source, "read_python_source", lambda: "a set")
-    monkeypatch.setattr("jasper_rag.cli.fit.fit_and_write", lambda *arguments, **_: seen.append(arguments))
+    monkeypatch.setattr(Jasper, "fit", lambda given, *, config, offline: (given, config, offline))
+    monkeypatch.setattr("jasper_rag.cli.fit.run_and_write", lambda fit, place, **_: seen.extend((*fit(), place)))
     monkeypatch.setattr(demo, "_examples", lambda _: ())
-    assert jasper("demo", "--output-dir", tmp_path).code == 0
-    (given, settings, directory), *_ = seen
-    assert (given, settings.encoder.max_seq_length, directory) == ("a set", 128, tmp_path)
+    assert jasper("demo", "--output-dir", tmp_path, "--offline").code == 0
+    given, settings, offline, directory = seen
+    assert (given, settings.encoder.max_seq_length, offline, directory) == ("a set", 128, True, tmp_path)

@@ -31,6 +31,7 @@ FILES = {
     "metrics.json",
     "metrics.jsonl",
     "model/corpus.jsonl",
+    "model/corpus_gate.safetensors",
     "model/gate.safetensors",
     "model/jasper.json",
     "model/lexical/lexical.json",
@@ -169,9 +170,9 @@ def disk_full(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("target", "failure", "code", "message"),
     [
-        ("jasper_rag.fitting.train_predictor", interrupted, 130, "jasper: interrupted"),
+        ("jasper_rag.training.candidates.train_predictor", interrupted, 130, "jasper: interrupted"),
         ("jasper_rag.run_directory.write_report", interrupted, 130, "jasper: interrupted"),
-        ("jasper_rag.run_directory.write_report", disk_full, 1, "jasper: /runs/x: No space left on device"),
+        ("jasper_rag.run_directory.write_report", disk_full, 1, "No space left on device: it takes more"),
     ],
 )
 def test_a_run_that_fails_late_leaves_the_old_one_to_the_byte(

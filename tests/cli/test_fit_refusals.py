@@ -44,9 +44,13 @@ BAD_DATA: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("grade", lambda d: replace_line(d / "qrels/all.tsv", 4, "q2\td2\tgood"), ["all.tsv:4 [score]: ", "'good'"]),
     ("columns", lambda d: replace_line(d / "qrels/all.tsv", 4, "q2 d2 1"), ["all.tsv:4: 1 tab-separated columns"]),
     ("header", lambda d: replace_line(d / "qrels/all.tsv", 1, "q0\td0\t1"), ["all.tsv:1: the header is missing"]),
-    ("no qrels", lambda d: shutil.rmtree(d / "qrels"), ["damaged: no question has a relevant document"]),
-    ("test only", only_test, ["damaged has no questions to train on (splits: test)", "qrels/train.tsv"]),
-    ("two", two_questions, ["2 questions in 2 groups", "Give at least 3 questions"]),
+    (
+        "no qrels",
+        lambda d: shutil.rmtree(d / "qrels"),
+        ["damaged has 0 labelled pairs, and its 160 documents gave 0 sentences"],
+    ),
+    ("test only", only_test, ["damaged has 0 labelled pairs", "at least 20 labelled pairs"]),
+    ("two", two_questions, ["damaged has 2 labelled pairs", "at least 20 labelled pairs"]),
 ]
 
 
@@ -134,8 +138,9 @@ def test_models_that_cannot_be_had_or_limited(jasper: Command, data: Path, word_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing option '--data'"),
+        ([], "Missing option '--output-dir'"),
         (["--data", "x"], "Missing option '--output-dir'"),
+        (["--output-dir", "y"], "[data]: nothing to train on"),
         (["--data", "x", "--output-dir", "y", "--seed", "-1"], "Invalid value for '--seed'"),
         (["--data", "x", "--output-dir", "y", "--max_seq_length", "2"], "Invalid value for '--max-seq-length'"),
         (["--data", "x", "--output-dir", "y", "--encodr", "z"], "No such option: --encodr"),

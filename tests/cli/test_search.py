@@ -61,7 +61,7 @@ def test_the_model_folder_is_as_good_as_the_run(jasper: Command, run: Path) -> N
         (["q", "--run", "RUN", "--plain", "--dense-only"], "--dense-only and --plain exclude each other"),
         (["q", "--run", "RUN", "-k", "0"], "Invalid value for '-k'"),
         (["q"], "Missing option '--run'"),
-        (["--run", "RUN"], "Missing argument 'question'"),
+        (["--run", "RUN"], "[question]: one question, or --input with --output, is expected"),
     ],
 )
 def test_bad_questions(jasper: Command, run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -83,13 +83,14 @@ def put_hits(hits: Sequence[Any]) -> None:
         document = hit.document
         title = f"  {document.title}" if document.title and document.title != document.id else ""
         print(f"{hit.rank:>3}  {hit.score:7.3f}  {document.id}{title}")
-        if document.text:
-            print(textwrap.shorten(document.text, 160, placeholder=" ..."), end="\n\n")
+        if text := hit.passage or document.text:
+            print(textwrap.shorten(text, 160, placeholder=" ..."), end="\n\n")
 
 
 def hits_as_json(hits: Sequence[Any]) -> list[dict[str, Any]]:
-    """Search hits as plain values."""
+    """Search hits as plain values; `passage` where documents were cut into some."""
     return [
         {"rank": h.rank, "score": h.score, "id": h.document.id, "title": h.document.title, "text": h.document.text}
+        | ({"passage": h.passage} if h.passage else {})
         for h in hits
     ]

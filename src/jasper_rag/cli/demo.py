@@ -31,14 +31,18 @@ def demo(
     Trains, compares, and shows three test questions before and after: the one that gained most, one drawn by lot, and
     the one that lost most.
     """
-    from jasper_rag.cli.fit import fit_and_write
+    from jasper_rag.cli.fit import run_and_write
+    from jasper_rag.jasper import Jasper
     from jasper_rag.jasper_config import load_config
     from jasper_rag.text.python_source import read_python_source
 
     settings = load_config(overrides={"seed": seed, "encoder.max_seq_length": MAX_SEQ_LENGTH})
     with console.talking(quiet):
         console.say("reading the Python standard library: docstrings ask, code answers", quiet=quiet)
-        jasper = fit_and_write(read_python_source(), settings, output_dir, as_json=False, quiet=quiet, offline=offline)
+        library = read_python_source()
+        jasper = run_and_write(
+            lambda: Jasper.fit(library, config=settings, offline=offline), output_dir, as_json=False, quiet=quiet
+        )
         for title, example in _examples(jasper):
             _print_example(title, example)
 
@@ -52,7 +56,7 @@ def _examples(jasper: Jasper) -> Iterator[tuple[str, Example]]:
     record = jasper.record
     assert record is not None
     runs = record.comparison.runs
-    change = runs["hybrid"].values["ndcg@10"] - runs["plain"].values["ndcg@10"]
+    change = runs[record.comparison.default].values["ndcg@10"] - runs["plain"].values["ndcg@10"]
     lot = int(np.random.default_rng(record.comparison.seed).integers(len(change)))
     chosen = {"the largest gain": int(change.argmax()), "by lot": lot, "the largest loss": int(change.argmin())}
     for title, row in chosen.items():

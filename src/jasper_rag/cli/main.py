@@ -6,11 +6,16 @@ anything heavy, and its token normalisation gives every flag both spellings (`--
 
 from __future__ import annotations
 
+import errno
+import io
+import shutil
 import sys
+from pathlib import Path
 
 import typer
 
-from jasper_rag.cli import demo, evaluate, export, fit, search
+from jasper_rag.atomic_files import NO_ROOM
+from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, search
 from jasper_rag.errors import InputError
 
 INTERRUPTED = 130
@@ -31,8 +36,12 @@ app = typer.Typer(
         "max_content_width": 110,
     },
 )
+app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
+app.command("build")(build.build)
 app.command("search")(search.search)
+app.command("add")(corpus.add)
+app.command("remove")(corpus.remove)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
@@ -45,19 +54,38 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line; bad input is a message and exit code 2, an interrupt is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe of another encoding shows what it cannot write as an escape, not as an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="jasper")
     except InputError as error:
         sys.stderr.write(f"jasper: {error}\n")
         raise SystemExit(2) from error
     except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        sys.stderr.write(f"jasper: {place}{error.strerror or error}\n")
+        sys.stderr.write(f"jasper: {_fault(error)}\n")
         raise SystemExit(1) from error
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:  # typer has caught the interrupt
             sys.stderr.write("jasper: interrupted; finished work is kept, the same command goes on from there.\n")
         raise
+
+
+def _fault(error: OSError) -> str:
+    """What the system refused, and where; with a way out where there is no room."""
+    place = "" if error.filename is None else f"{error.filename}: "
+    said = f"{place}{error.strerror or error}"
+    if error.errno not in NO_ROOM:
+        return said
+    if place and error.errno == errno.ENOSPC:
+        path = Path(str(error.filename)).absolute()
+        free = shutil.disk_usage(next(above for above in (path, *path.parents) if above.exists())).free
+        said += f": it takes more than the {free / 1e6:,.1f} MB that are free there"
+    return (
+        f"{said}.\n  Make room, then give the same command again: what stood there before is as it was, and finished "
+        "embeddings are kept."
+    )
 
 
 if __name__ == "__main__":

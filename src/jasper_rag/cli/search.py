@@ -1,37 +1,77 @@
-"""`jasper search`: one question, its best documents."""
+"""`jasper search`: one question and its best documents, or a file of questions and a run file."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jasper_rag.cli import console, options
 from jasper_rag.errors import InputError
 
+if TYPE_CHECKING:
+    from jasper_rag.jasper import Jasper, Ranker
+
 
 def search(
-    question: Annotated[str, typer.Argument(help="The question, in quotes.")],
     run: options.RunDirectory,
+    question: Annotated[str | None, typer.Argument(help="The question, in quotes.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="Many questions: .jsonl with _id and text, or .txt, one per line.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="TREC run file to write, with --input.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Documents to return.")] = 10,
     dense_only: Annotated[bool, typer.Option("--dense-only", help="Without BM25.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="The plain encoder alone: what you had before.")] = False,
+    encoder: options.EncoderName = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     offline: options.Offline = False,
 ) -> None:
     """Find the documents that answer a question.
 
+    With --input every question of a file is searched, in batches, into a run file; at the end it says how many of
+    them lie outside what was trained for.
+
     Example:  jasper search --run runs/scifact -k 5 "does vitamin D prevent fractures?"
+
+    Example:  jasper search --run runs/scifact --input questions.jsonl --output run.trec -k 100
     """
-    from jasper_rag.jasper import Jasper, Ranker
+    from jasper_rag.jasper import Jasper
 
     if dense_only and plain:
         raise InputError("--dense-only and --plain exclude each other.", remedy="Give one of them, or none.")
+    if (question is None) == (input_file is None) or (input_file is None) != (output is None):
+        remedy = "Give one question, or a file of them: --input questions.jsonl --output run.trec."
+        raise InputError("one question, or --input with --output, is expected.", field="question", remedy=remedy)
     ranker: Ranker = "plain" if plain else "dense" if dense_only else "hybrid"
     with console.talking(quiet):
-        hits = Jasper.load(run, offline=offline).search(question, k, ranker)
+        jasper = Jasper.load(run, encoder=encoder, offline=offline)
+        if input_file is not None and output is not None:
+            _require_file_place(output)
+            _search_file(jasper, input_file, output, k, ranker, quiet=quiet)
+            return
+        assert question is not None
+        hits = jasper.search(question, k, ranker)
     if as_json:
         console.put_json({"question": question, "ranker": ranker, "hits": console.hits_as_json(hits)})
     else:
         console.put_hits(hits)
+
+
+def _require_file_place(output: Path) -> None:
+    from jasper_rag.atomic_files import require_writable
+
+    if output.is_dir():
+        raise InputError("is a folder, not a file.", path=output, remedy="Name the run file to write.")
+    require_writable(output.absolute().parent)
+
+
+def _search_file(jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker, *, quiet: bool) -> None:
+    from jasper_rag.batch_search import search_file
+
+    done = search_file(jasper, questions, output, k, ranker)
+    console.say(f"{output}: {done.questions:,} questions, up to {k} documents each", quiet=quiet)
+    if done.monitor is not None:
+        console.say(done.monitor.line(), quiet=quiet)

@@ -1,0 +1,142 @@
+"""`jasper build`: from documents and questions to a steering dataset directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jasper_rag.cli import console, options
+from jasper_rag.cli.columns import Columns, parse_columns
+from jasper_rag.errors import InputError
+
+if TYPE_CHECKING:
+    from jasper_rag.build.build_input import BuildInput
+    from jasper_rag.build.dataset_builder import BuiltDataset
+
+FORMATS = ("safetensors", "pt", "hdf5")
+
+
+def build(
+    output_dir: options.OutputDir,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Documents and questions, as `jasper fit` reads them.")
+    ] = None,
+    csv_paths: Annotated[
+        list[Path] | None,
+        typer.Option("--csv", help="CSV of question-source pairs with scores and keywords. Repeatable."),
+    ] = None,
+    columns: Columns = None,
+    clustering: Annotated[
+        str | None, typer.Option("--clustering", help="kmeans, topic, title or file. [default: kmeans]")
+    ] = None,
+    clusters: Annotated[Path | None, typer.Option("--clusters", help="JSON file of keyword clusters.")] = None,
+    n_clusters: Annotated[
+        int | None, typer.Option("--n-clusters", min=2, help="Of k-means. [default: by size]")
+    ] = None,
+    n_neg: Annotated[int | None, typer.Option("--n-neg", min=1, help="Negatives per pair. [default: 12]")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="given, source or question. [default: given]")] = None,
+    storage_format: Annotated[
+        str, typer.Option("--storage-format", help="safetensors; or pt, hdf5: what the original project reads.")
+    ] = "safetensors",
+    config: Annotated[Path | None, typer.Option("--config", help="YAML of build settings; flags override it.")] = None,
+    encoder: options.EncoderName = None,
+    max_seq_length: options.MaxLength = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same dataset. [default: 42]")] = None,
+    quiet: options.Quiet = False,
+    offline: options.Offline = False,
+) -> None:
+    """Build a steering dataset: embeddings, clusters with names, keywords, hard negatives, splits.
+
+    Example:  jasper build --data data/tldr --output-dir datasets/tldr
+    """
+    from jasper_rag.build.build_config import BuildConfig
+    from jasper_rag.build.build_plan import plan_build
+    from jasper_rag.build.dataset_builder import build_dataset
+    from jasper_rag.build.dataset_files import require_replaceable
+    from jasper_rag.embedding.embedding_store import EmbeddingStore
+    from jasper_rag.encoder_choice import usable_encoder
+    from jasper_rag.file_locks import exclusive
+    from jasper_rag.jasper_config import load_config, load_settings
+
+    overrides = {
+        "clustering": clustering or ("file" if clusters is not None else None),
+        "n_clusters": n_clusters,
+        "negatives.n_neg": n_neg,
+        "split": split,
+        "random_seed": seed,
+    }
+    settings = load_settings(BuildConfig, config, overrides)
+    encoding = load_config(None, {"encoder.name": encoder, "encoder.max_seq_length": max_seq_length})
+    require_replaceable(output_dir)
+    _require_format(storage_format)
+    with console.talking(quiet), exclusive(output_dir.parent / f".{output_dir.name}.building", "building here"):
+        plan = plan_build(_given(data, csv_paths or [], parse_columns(columns)), settings, clusters)
+        built = build_dataset(plan, usable_encoder(None, encoding, offline=offline), EmbeddingStore())
+        _write(built, output_dir, storage_format)
+        _say_result(built, output_dir, quiet=quiet)
+
+
+def _require_format(storage_format: str) -> None:
+    from jasper_rag.data.storage.hdf5_file import require_h5py
+
+    if storage_format not in FORMATS:
+        remedy = f"Choose one of {', '.join(FORMATS)}."
+        raise InputError(f"there is no storage format {storage_format!r}.", field="storage-format", remedy=remedy)
+    if storage_format == "hdf5":
+        require_h5py()  # before the work that would be in vain without it
+
+
+def _write(built: BuiltDataset, output_dir: Path, storage_format: str) -> None:
+    from jasper_rag.atomic_files import replacing_directory
+    from jasper_rag.build.dataset_files import EXTRA_FILES, write_dataset
+    from jasper_rag.data.conversion import convert_dataset
+
+    if storage_format == "safetensors":
+        write_dataset(built, output_dir)
+        return
+    with TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.absolute().parent) as private:
+        ours = write_dataset(built, Path(private) / "ours")
+        converted = convert_dataset(ours, Path(private) / "converted", "pt" if storage_format == "pt" else "hdf5")
+        with replacing_directory(output_dir) as folder:
+            for path in (*converted.iterdir(), *(ours / name for name in EXTRA_FILES)):
+                path.rename(folder / path.name)
+
+
+def _given(data: str | None, csv_paths: list[Path], columns: dict[str, str]) -> BuildInput:
+    from jasper_rag.build.build_input import BuildInput
+    from jasper_rag.text.original_csv import read_scored_pairs
+    from jasper_rag.text.readers import read_retrieval_set
+
+    if (data is None) == (not csv_paths):
+        remedy = "Give --data, or --csv with a file of question-source pairs."
+        raise InputError("one kind of input is expected.", field="data", remedy=remedy)
+    if data is not None:
+        return BuildInput(read_retrieval_set(data, columns=columns))
+    return BuildInput.of_pairs(read_scored_pairs(csv_paths, columns), csv_paths[0].stem)
+
+
+def _say_result(built: BuiltDataset, output_dir: Path, *, quiet: bool) -> None:
+    import numpy as np
+
+    table, sizes = built.table, built.clusters.clusters.sizes
+    tiers = np.bincount(built.negatives.tiers.ravel(), minlength=5)[1:5] / built.negatives.tiers.size
+    names = "; ".join(built.clusters.names[:3])
+    lines = [
+        f"{len(table.pairs):,} pairs of {len(table.questions):,} questions and {len(table.documents):,} sources: "
+        + ", ".join(f"{len(rows):,} {split}" for split, rows in table.splits.items()),
+        f"{len(sizes)} clusters of {sizes.min():,} to {sizes.max():,} sources: {names}; ...",
+        f"{len(built.keywords.vocabulary):,} keywords",
+        f"{built.negatives.rows.shape[1]} negatives per pair: {tiers[0]:.0%} in-cluster, {tiers[1]:.0%} adjacent, "
+        f"{tiers[2]:.0%} similar, {tiers[3]:.0%} random",
+    ]
+    lines += [
+        f"{split}: {leak['shared_sources']:,} of {leak['sources']:,} sources and "
+        f"{leak['near_duplicate_questions']:,} of {leak['questions']:,} questions stand in train too"
+        for split, leak in built.leaks.items()
+    ]
+    for line in lines:
+        console.say(f"  {line}", quiet=quiet)
+    console.say(f"\ndataset: {output_dir}\nnext:\n  jasper inspect {output_dir}", quiet=quiet)
