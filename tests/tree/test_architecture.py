@@ -13,15 +13,15 @@ FACADES = ("RAG_supporters", "ragcun")
 
 # Lowest first. A ring is a row of cells; a cell may import itself and every lower ring.
 RINGS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"errors", "atomic_files", "yaml_files", "progress", "dataset_layout"}),),
+    (frozenset({"errors", "file_locks", "atomic_moves", "atomic_files", "yaml_files", "progress", "dataset_layout"}),),
     (frozenset({"text"}), frozenset({"models", "losses", "metrics"})),
     (frozenset({"embedding"}),),
     (frozenset({"build"}), frozenset({"data"})),
     (frozenset({"training"}), frozenset({"retrieval"})),
     (frozenset({"evaluation", "explain"}),),
-    (frozenset({"jasper_config", "saved_model", "fitting"}),),
+    (frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"}),),
     (frozenset({"jasper"}),),
-    (frozenset({"run_directory"}), frozenset({"export"}), frozenset({"integrations"})),
+    (frozenset({"run_directory"}), frozenset({"batch_search"}), frozenset({"export"}), frozenset({"integrations"})),
     # The package root, as a name to import from: for the command line only.
     (frozenset({""}),),
     (frozenset({"cli"}),),

@@ -44,7 +44,9 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["fit"], ["search"], ["evaluate"], ["export"], ["demo"]], ids=lambda verb: " ".join(verb) or "-"
+    "verb",
+    [[], ["fetch"], ["fit"], ["search"], ["evaluate"], ["export"], ["demo"]],
+    ids=lambda verb: " ".join(verb) or "-",
 )
 def test_help_is_light(verb: list[str]) -> None:
     result = python("-m", "jasper_rag.cli.main", *verb, "--help")
