@@ -5,8 +5,9 @@
 
 A directory of random, seeded vectors is made in a temporary folder. The systems take turns within each round, with a
 pause before each; figures are medians over the rounds, in microseconds per sample, on the wall clock and in CPU time
-of all threads. "copying" is `torch.index_select` of the rows of one batch and nothing else: question, source, steering
-and negatives, the least that a batch of fresh memory costs. The plainest loader is timed on `--plain-samples` samples.
+of all threads of this process (what workers spend is not in it). "copying" is `torch.index_select` of the rows of one
+batch and nothing else: question, source, steering and negatives, the least that a batch of fresh memory costs. The
+plainest loader is timed on `--plain-samples` samples.
 """
 
 from __future__ import annotations

@@ -1,0 +1,7 @@
+"""Re-exports of `jasper_rag.data`: the loaders of the steering dataset."""
+
+from __future__ import annotations
+
+from jasper_rag.data.loader import create_loader as create_loader
+from jasper_rag.data.loader import set_epoch as set_epoch
+from jasper_rag.data.loader import validate_first_batch as validate_first_batch

@@ -1,0 +1,1 @@
+"""Reads a steering dataset directory and serves it in batches; curriculum and loaders."""

@@ -1,0 +1,183 @@
+"""From a dataset directory to checked tensors on a device."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from jasper_rag import dataset_layout as layout
+from jasper_rag.data.checksums import verify_files
+from jasper_rag.data.dataset_config import read_config
+from jasper_rag.data.findings import DatasetWarning, find_faults, negative_faults
+from jasper_rag.data.negatives import HardNegatives
+from jasper_rag.data.steering_tensors import SteeringTensors
+from jasper_rag.data.storage.hdf5_file import Hdf5File
+from jasper_rag.data.storage.stored import Storage, Stored, StoredKeywords, UnreadableFile
+from jasper_rag.data.storage.tensor_files import TensorFiles
+from jasper_rag.data.validation import check_dataset, check_tensor
+from jasper_rag.errors import InputError
+
+StorageFormat = Literal["auto", "safetensors", "pt", "hdf5"]
+
+_MAPPED_SHARE = 0.5
+"""Share of the machine's memory above which a set is mapped, not read."""
+
+_REMEDY = "Build the dataset again, or name another directory."
+
+
+def open_dataset(
+    directory: str | Path,
+    device: torch.device,
+    storage_format: StorageFormat = "auto",
+    use_mmap: bool | None = None,
+    verify: bool | None = None,
+) -> SteeringTensors:
+    """Read a dataset directory, check all of it, and place it on a device.
+
+    Args:
+        directory: Ours or one of the original project.
+        device: Where the tensors are to live.
+        storage_format: "auto": tensor files if there are any, else `dataset.h5`.
+        use_mmap: Leave embeddings on disk; None: if they fill more than half of the memory.
+        verify: Compare the files with `checksums.json`, or `.pt` files with their CRCs; None: unless they are mapped.
+
+    Raises:
+        InputError: Something is missing or wrong; it names file, row, value and limit.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputError("there is no such directory", remedy="Give the directory of a steering dataset.", path=root)
+    config, settings = read_config(root / layout.CONFIG_FILE)
+    mapped = _is_mapped(root, device) if use_mmap is None else use_mmap
+    storage = _storage(root, storage_format, mapped, device)
+    stored, keywords = _read_all(storage, root)
+    if verify or (verify is None and not mapped):
+        used = {keywords.path.name, *(item.path.name for item in stored.values())}
+        verify_files(root, used, expected=config.format_version is not None)
+    check_dataset(config, stored, keywords)
+    tensors = {name: item.tensor for name, item in stored.items()}
+    for fault in find_faults(tensors):
+        _warn(root, fault)
+    negatives = HardNegatives(tensors.pop("hard_negatives"), tensors.pop("negative_tiers"), device)
+    splits: dict[str, Tensor] = {
+        split: tensors.pop(f"{split}_idx") for split in layout.SPLITS if f"{split}_idx" in tensors
+    }
+    names = frozenset(name for name, item in stored.items() if item.mapped)
+    return SteeringTensors(
+        root=root,
+        config=config,
+        settings=settings,
+        device=device,
+        tensors={name: tensor.to(device) for name, tensor in tensors.items()},
+        splits=splits,
+        keywords=keywords.lists,
+        negatives=negatives,
+        storage=storage,
+        mapped=names,
+    )
+
+
+def reload_negatives(opened: SteeringTensors) -> bool:
+    """Read the negatives of a directory again and exchange them; the old ones stay if a file cannot be read.
+
+    Returns:
+        Whether they were exchanged; if not, a `DatasetWarning` says why.
+
+    Raises:
+        InputError: A file is whole, but what it holds does not fit the dataset; the old ones stay.
+    """
+    fresh: dict[str, Stored] = {}
+    sizes = {
+        "n_pairs": len(opened.tensors["pair_index"]),
+        "n_sources": len(opened.tensors["source_embs"]),
+        layout.N_NEG_KEY: opened.config.n_neg,
+    }
+    for name in layout.NEGATIVE_TENSORS:
+        try:
+            fresh[name] = _required(opened.storage.read(layout.TENSORS[name]), name, opened.root)
+        except UnreadableFile as error:
+            _warn(opened.root, f"the old negatives stay: {error.path} {error.problem}")
+            return False
+        check_tensor(fresh[name], layout.TENSORS[name], sizes)
+    ids, tiers = (fresh[name].tensor for name in layout.NEGATIVE_TENSORS)
+    for fault in negative_faults(ids, opened.tensors["pair_index"].cpu(), sizes["n_sources"]):
+        _warn(opened.root, fault)
+    opened.negatives.exchange(ids, tiers)
+    return True
+
+
+def _read_all(storage: Storage, root: Path) -> tuple[dict[str, Stored], StoredKeywords]:
+    stored: dict[str, Stored] = {}
+    for name, spec in layout.TENSORS.items():
+        found = storage.read(spec)
+        if found is None and not spec.required:
+            continue
+        stored[name] = _required(found, name, root)
+    keywords = storage.read_keywords()
+    if keywords is None:
+        raise _missing(layout.KEYWORD_IDS, root)
+    return stored, keywords
+
+
+def _required(found: Stored | None, name: str, root: Path) -> Stored:
+    if found is None:
+        raise _missing(name, root)
+    return found
+
+
+def _missing(name: str, root: Path) -> UnreadableFile:
+    files = " or ".join(f"{name}{suffix}" for suffix in layout.SUFFIXES)
+    return UnreadableFile(f"there is no {files}", remedy=_REMEDY, path=root)
+
+
+def _storage(root: Path, storage_format: StorageFormat, mapped: bool, device: torch.device) -> Storage:
+    if storage_format not in ("auto", "safetensors", "pt", "hdf5"):
+        problem = f"storage_format {storage_format!r}; auto, safetensors, pt and hdf5 are known"
+        raise InputError(problem, remedy='Leave it out, or give "auto".')
+    if mapped and device.type != "cpu":
+        problem = f"a mapped set is served from the CPU, not from {str(device)!r}"
+        raise InputError(problem, remedy="Leave out use_mmap or the device.")
+    one_file = root / layout.HDF5_FILE
+    no_files = TensorFiles(root).find("question_embs") is None
+    if storage_format != "hdf5" and not (storage_format == "auto" and no_files and one_file.is_file()):
+        return TensorFiles(root, mapped, layout.SUFFIXES if storage_format == "auto" else (f".{storage_format}",))
+    if not one_file.is_file():
+        raise InputError(f"there is no {layout.HDF5_FILE}", remedy=_REMEDY, path=root)
+    if mapped:
+        remedy = "Leave out use_mmap, or convert it to safetensors (jasper_rag.data.conversion.convert_dataset)."
+        raise InputError("HDF5 cannot be mapped into memory", remedy=remedy, path=one_file)
+    return Hdf5File(root)
+
+
+def _is_mapped(root: Path, device: torch.device) -> bool:
+    if device.type != "cpu":
+        return False
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    files = TensorFiles(root)
+    paths = [files.find(name) for name in layout.TENSORS]
+    return sum(path.stat().st_size for path in paths if path is not None) > _MAPPED_SHARE * memory
+
+
+def _warn(root: Path, fault: str) -> None:
+    warnings.warn(f"{root}: {fault}", DatasetWarning, stacklevel=2)
+
+
+def usable_device(device: torch.device | str | None) -> torch.device:
+    """The device meant; None is the CPU.
+
+    Raises:
+        InputError: There is no such device, or it cannot be used here.
+    """
+    try:
+        wanted = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device {device!r} is unknown", remedy='Give "cpu", "cuda" or "cuda:0".') from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        problem = f"device {str(wanted)!r} asked for, but {torch.cuda.device_count()} CUDA devices can be used"
+        raise InputError(problem, remedy='Leave device out, or give "cpu".')
+    return wanted

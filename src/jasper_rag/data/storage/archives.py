@@ -1,0 +1,36 @@
+"""`.pt` files as the zip archives they are: are their parts whole?"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+
+from jasper_rag.data.storage.stored import UnreadableFile
+
+_REMEDY = "Build the dataset again, or copy the file again."
+
+
+def verify_archive(path: Path, content: bytes | None = None) -> None:
+    """Compare the CRCs in a `.pt` file with what they are of; torch itself does not look at those of tensors.
+
+    Files that torch wrote before version 1.6 are no archives and have none.
+
+    Args:
+        path: The file.
+        content: Its bytes, if they have been read.
+
+    Raises:
+        UnreadableFile: The file is damaged.
+    """
+    file = path if content is None else io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise UnreadableFile(f"damaged: {error}", remedy=_REMEDY, path=path) from error
+    if damaged is not None:
+        raise UnreadableFile(f"damaged: the CRC of {damaged} differs", remedy=_REMEDY, path=path)
