@@ -26,6 +26,7 @@ from jasper_rag.models.guard import FamiliarityGate, Guard
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
 from jasper_rag.retrieval.lexical import LexicalIndex
+from jasper_rag.retrieval.vector_files import mapped_tensors
 from jasper_rag.text.readers.jsonl import json_rows
 from jasper_rag.text.records import Document
 
@@ -155,7 +156,8 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
     predictor = JASPERPredictor(JASPERPredictorConfig(**description["predictor"]))
     predictor.load_state_dict(load_tensors(folder / PREDICTOR))
     gate, corpus = description["gate"], description["corpus_gate"]
-    vectors = _vectors_of(load_file(folder / VECTORS))
+    # Its checksum is right, so it may be mapped: a large corpus takes memory only where it is searched.
+    vectors = _vectors_of(mapped_tensors(folder / VECTORS)[1])
     documents = tuple(
         Document(row.values["_id"], row.values["text"], row.values.get("title", ""), row.values.get("topic", ""))
         for row in json_rows(folder / DOCUMENTS)

@@ -93,15 +93,34 @@ def test_the_similar_tier_is_that_of_brute_force() -> None:
 def test_searching_a_part_of_the_clusters_finds_what_is_in_them() -> None:
     given = pair_set(sources=300)
     pool = SourcePool(given.source_cluster, given.centroids, np.ones(300, dtype=bool))
-    nearest = similar_sources(given, pool, 2, searched=1)
+    limits = np.linspace(0.2, 1, len(given.pairs)).astype(np.float32)
+    found = similar_sources(given, pool, 2, limits, searched=1)
     for row, (question, source) in enumerate(given.pairs):
         nearness = given.centroids @ given.questions[question]
         nearness[given.source_cluster[source]] = -2
         members = np.flatnonzero(given.source_cluster == nearness.argmax())
-        scores = given.sources[members] @ given.questions[question]
-        expected = members[np.argsort(-scores)][: nearest.rows.shape[1]]
-        assert nearest.rows[row][nearest.rows[row] >= 0].tolist() == expected.tolist()
-        np.testing.assert_allclose(nearest.scores[row][: len(expected)], scores[np.isin(members, expected)][np.argsort(-scores[np.isin(members, expected)])], atol=1e-6)
+        cosines = given.sources[members] @ given.questions[question]
+        members, cosines = members[cosines <= limits[row]], cosines[cosines <= limits[row]]
+        order = np.argsort(-cosines)[: found.rows.shape[1]]
+        kept = found.rows[row] >= 0
+        assert found.rows[row][kept].tolist() == members[order].tolist()
+        np.testing.assert_allclose(found.scores[row][kept], cosines[order], atol=1e-6)
+        assert np.isneginf(found.scores[row][~kept]).all()
+
+
+def test_the_similar_tier_is_the_best_below_the_margin() -> None:
+    given = pair_set()
+    found = mine(given, NegativeConfig(n_neg=2, tier_proportions=(0, 0, 1, 0), margin=0.7))
+    own = given.source_cluster[given.pairs[:, 1]]
+    for row, (question, source) in enumerate(given.pairs):
+        scores = given.sources @ given.questions[question]
+        positive = scores[source]
+        known = given.positives[given.positives[:, 0] == question, 1]
+        out = (given.source_cluster == own[row]) | np.isin(given.text_group, given.text_group[known])
+        out |= (given.text_group != np.arange(120)) | ((scores > 0.7 * positive) & (positive > 0))
+        scores[out] = -np.inf
+        expected = np.argsort(-scores)[: min(2, int((~out).sum()))]
+        assert set(found.rows[row][found.tiers[row] == SIMILAR].tolist()) == set(expected.tolist())
 
 
 def test_what_scores_like_the_positive_is_left_out() -> None:

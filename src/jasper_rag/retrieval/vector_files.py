@@ -154,11 +154,20 @@ def _write_tensors(path: Path, facts: Mapping[str, Any], tensors: Sequence[Tenso
 
 def _mapped(path: Path) -> StoredIndex:
     """Map a file whose hash is right, so that it is as it was written."""
+    metadata, tensors = mapped_tensors(path)
+    return StoredIndex(json.loads(metadata[_METADATA_KEY]), tensors)
+
+
+def mapped_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and tensors of a safetensors file, the tensors as memory maps that are read where they are used.
+
+    The file must be known to be whole: a map of a damaged one ends the process, not the call.
+    """
     # The layout of the format: 8 bytes little-endian length n, n bytes of JSON, the tensors.
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
-    facts = json.loads(header.pop("__metadata__")[_METADATA_KEY])
+    metadata: dict[str, str] = header.pop("__metadata__", {})
     tensors: dict[str, NDArray[Any]] = {}
     for name, entry in header.items():
         dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
@@ -168,4 +177,4 @@ def _mapped(path: Path) -> StoredIndex:
             if 0 not in shape
             else np.zeros(shape, dtype=dtype)
         )
-    return StoredIndex(facts, tensors)
+    return metadata, tensors
