@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jasper_rag.build.negative_candidates import Draws, SourcePool
+from jasper_rag.build.negative_candidates import Draws, SourcePool, require_candidates
 from jasper_rag.build.negative_config import NegativeConfig
 from jasper_rag.build.negative_mining import ADJACENT, IN_CLUSTER, RANDOM, SIMILAR, Negatives, mine_negatives
 from jasper_rag.build.pair_set import PairSet
@@ -155,6 +157,14 @@ def test_too_few_candidates_are_refused_before_any_work() -> None:
     given = pair_set(sources=8, questions=3)
     with pytest.raises(InputError, match=r"8 are asked for"):
         mine(given, NegativeConfig(n_neg=8))
+
+
+def test_no_pair_needs_no_candidate() -> None:
+    none = np.zeros((0, 2), dtype=np.int64)
+    require_candidates(none, np.array([0]), np.arange(1), np.ones(1, dtype=bool), 5)
+    given = pair_set()
+    found = mine(replace(given, pairs=none), NegativeConfig(n_neg=3))
+    assert found.rows.shape == found.scores.shape == (0, 3)
 
 
 def test_the_seed_decides() -> None:

@@ -115,6 +115,18 @@ def test_bank_is_a_sample_decided_by_the_seed(turned: EmbeddedSet) -> None:
     assert not np.array_equal(first.bank, other.bank)
 
 
+@pytest.mark.parametrize(("labelled", "size"), [(30, 50), (50, 50), (80, 50), (0, 50), (120, 200)])
+def test_questions_that_people_asked_come_first_into_the_bank(turned: EmbeddedSet, labelled: int, size: int) -> None:
+    train = turned.splits["train"].vectors
+    config = GuardConfig(bank_size=size)
+    arguments = (train, turned.splits["dev"], noise(), turned.vectors, config, 3)
+    gate = fit_guard(*arguments, labelled=labelled).guard.gate
+    assert gate is not None
+    rows = [int(np.flatnonzero((train == vector).all(axis=1))[0]) for vector in gate.bank]
+    assert len(set(rows)) == min(size, len(train))
+    assert sum(row < labelled for row in rows) == min(size, labelled)
+
+
 def test_far_away_questions_keep_the_plain_vector_to_the_bit() -> None:
     generator = np.random.default_rng(0)
 

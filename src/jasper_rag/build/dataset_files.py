@@ -31,6 +31,11 @@ SOURCE_CLUSTERS = "source_cluster_id"
 NEGATIVE_SCORES = "negative_scores"
 REPORT_FILE = "build_report.json"
 
+MINED_TENSORS = (*layout.NEGATIVE_TENSORS, NEGATIVE_SCORES)
+"""Mined together, and exchanged together."""
+MINING = "mining"
+"""Metadata of their `.safetensors` files: equal in those that were mined together."""
+
 EXTRA_FILES = (
     *(f"{name}.safetensors" for name in (QUESTION_KEYWORD_IDS, SOURCE_CLUSTERS, NEGATIVE_SCORES)),
     REPORT_FILE,
@@ -57,8 +62,10 @@ def write_dataset(built: BuiltDataset, directory: str | Path) -> Path:
     target = Path(directory)
     require_replaceable(target)
     with replacing_directory(target) as folder:
+        mined = {MINING: built.negatives.mark()}
         for name, tensor in _tensors(built).items():
-            save_file({name: np.ascontiguousarray(tensor)}, folder / f"{name}.safetensors")
+            metadata = mined if name in MINED_TENSORS else None
+            save_file({name: np.ascontiguousarray(tensor)}, folder / f"{name}.safetensors", metadata)
         _write_links(folder, layout.KEYWORD_IDS, built.keywords.of_pairs)
         _write_links(folder, QUESTION_KEYWORD_IDS, built.keywords.of_questions)
         _write_texts(folder, built)

@@ -7,6 +7,7 @@ arXiv:2407.15831): kept is s(q, n) <= margin * s(q, p) where s(q, p) > 0.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ class Negatives:
     scores: Vectors
     moved: int
     inside_margin: int
+
+    def mark(self) -> str:
+        """What tells this mining from any other: SHA-256 of rows, tiers and scores, in hexadecimal digits."""
+        arrays = (self.rows, self.tiers, self.scores)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def mine_negatives(given: PairSet, allowed: BoolArray, config: NegativeConfig, seed: int) -> Negatives:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jasper_rag.cli import console, options
-from jasper_rag.cli.columns import Columns, parse_columns
+from jasper_rag.cli.columns import HOW, column_pairs, parse_columns
 from jasper_rag.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,29 +19,43 @@ if TYPE_CHECKING:
 FORMATS = ("safetensors", "pt", "hdf5")
 
 
+Data = Annotated[str | None, typer.Option("--data", help="Documents and questions, as `jasper fit` reads them.")]
+CsvPaths = Annotated[
+    list[Path] | None,
+    typer.Option("--csv", help="CSV of question-source pairs with scores and keywords. Repeatable."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN,...",
+        help="Columns by their names there: for --data as `jasper fit` takes them, for --csv the fields are question, "
+        "source, keywords, relevance_score. Repeatable.",
+    ),
+]
+ClusterFile = Annotated[Path | None, typer.Option("--clusters", help="JSON file of keyword clusters.")]
+StorageFormat = Annotated[
+    str, typer.Option("--storage-format", help="safetensors; or pt, hdf5: what the original project reads.")
+]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML of build settings; flags override it.")]
+
+
 def build(
-    output_dir: options.OutputDir,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Documents and questions, as `jasper fit` reads them.")
-    ] = None,
-    csv_paths: Annotated[
-        list[Path] | None,
-        typer.Option("--csv", help="CSV of question-source pairs with scores and keywords. Repeatable."),
-    ] = None,
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Dataset directory to write.")],
+    data: Data = None,
+    csv_paths: CsvPaths = None,
     columns: Columns = None,
     clustering: Annotated[
         str | None, typer.Option("--clustering", help="kmeans, topic, title or file. [default: kmeans]")
     ] = None,
-    clusters: Annotated[Path | None, typer.Option("--clusters", help="JSON file of keyword clusters.")] = None,
+    clusters: ClusterFile = None,
     n_clusters: Annotated[
         int | None, typer.Option("--n-clusters", min=2, help="Of k-means. [default: by size]")
     ] = None,
     n_neg: Annotated[int | None, typer.Option("--n-neg", min=1, help="Negatives per pair. [default: 12]")] = None,
     split: Annotated[str | None, typer.Option("--split", help="given, source or question. [default: given]")] = None,
-    storage_format: Annotated[
-        str, typer.Option("--storage-format", help="safetensors; or pt, hdf5: what the original project reads.")
-    ] = "safetensors",
-    config: Annotated[Path | None, typer.Option("--config", help="YAML of build settings; flags override it.")] = None,
+    storage_format: StorageFormat = "safetensors",
+    config: Config = None,
     encoder: options.EncoderName = None,
     max_seq_length: options.MaxLength = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same dataset. [default: 42]")] = None,
@@ -72,10 +86,11 @@ def build(
     encoding = load_config(None, {"encoder.name": encoder, "encoder.max_seq_length": max_seq_length})
     require_replaceable(output_dir)
     _require_format(storage_format)
-    with console.talking(quiet), exclusive(output_dir.parent / f".{output_dir.name}.building", "building here"):
-        plan = plan_build(_given(data, csv_paths or [], parse_columns(columns)), settings, clusters)
+    place = output_dir.absolute()
+    with console.talking(quiet), exclusive(place.parent / f".{place.name}.building", "building here"):
+        plan = plan_build(_given(data, csv_paths or [], columns), settings, clusters)
         built = build_dataset(plan, usable_encoder(None, encoding, offline=offline), EmbeddingStore())
-        _write(built, output_dir, storage_format)
+        _write(built, place, storage_format)
         _say_result(built, output_dir, quiet=quiet)
 
 
@@ -91,21 +106,21 @@ def _require_format(storage_format: str) -> None:
 
 def _write(built: BuiltDataset, output_dir: Path, storage_format: str) -> None:
     from jasper_rag.atomic_files import replacing_directory
-    from jasper_rag.build.dataset_files import EXTRA_FILES, write_dataset
+    from jasper_rag.build.dataset_files import write_dataset
     from jasper_rag.data.conversion import convert_dataset
 
     if storage_format == "safetensors":
         write_dataset(built, output_dir)
         return
-    with TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.absolute().parent) as private:
+    with TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.parent) as private:
         ours = write_dataset(built, Path(private) / "ours")
         converted = convert_dataset(ours, Path(private) / "converted", "pt" if storage_format == "pt" else "hdf5")
         with replacing_directory(output_dir) as folder:
-            for path in (*converted.iterdir(), *(ours / name for name in EXTRA_FILES)):
+            for path in converted.iterdir():
                 path.rename(folder / path.name)
 
 
-def _given(data: str | None, csv_paths: list[Path], columns: dict[str, str]) -> BuildInput:
+def _given(data: str | None, csv_paths: list[Path], columns: list[str] | None) -> BuildInput:
     from jasper_rag.build.build_input import BuildInput
     from jasper_rag.text.original_csv import read_scored_pairs
     from jasper_rag.text.readers import read_retrieval_set
@@ -114,8 +129,18 @@ def _given(data: str | None, csv_paths: list[Path], columns: dict[str, str]) -> 
         remedy = "Give --data, or --csv with a file of question-source pairs."
         raise InputError("one kind of input is expected.", field="data", remedy=remedy)
     if data is not None:
-        return BuildInput(read_retrieval_set(data, columns=columns))
-    return BuildInput.of_pairs(read_scored_pairs(csv_paths, columns), csv_paths[0].stem)
+        return BuildInput(read_retrieval_set(data, columns=parse_columns(columns)))
+    return BuildInput.of_pairs(read_scored_pairs(csv_paths, _csv_columns(columns)), csv_paths[0].stem)
+
+
+def _csv_columns(columns: list[str] | None) -> dict[str, str]:
+    """Field of a scored pair -> column."""
+    named: dict[str, str] = {}
+    for field, column in column_pairs(columns):
+        if field in named:
+            raise InputError(f"{field!r} is given twice.", field="columns", remedy=HOW)
+        named[field] = column
+    return named
 
 
 def _say_result(built: BuiltDataset, output_dir: Path, *, quiet: bool) -> None:

@@ -35,8 +35,12 @@ def parse_columns(values: Sequence[str] | None) -> dict[str, str]:
     """
     from jasper_rag.text.readers.pairs import named_fields
 
-    parts = [part for value in values or () for part in _parts(value)]
-    return named_fields([_pair(part) for part in parts])
+    return named_fields(column_pairs(values))
+
+
+def column_pairs(values: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return (field, column) pairs in their order, whatever the fields are called; errors as `parse_columns`."""
+    return [_pair(part) for value in values or () for part in _parts(value)]
 
 
 def _parts(value: str) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from jasper_rag.atomic_files import NO_ROOM
-from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, search
+from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search
 from jasper_rag.errors import InputError
 
 INTERRUPTED = 130
@@ -39,6 +39,8 @@ app = typer.Typer(
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.command("build")(build.build)
+app.command("inspect")(inspect.inspect)
+app.command("mine")(mine.mine)
 app.command("search")(search.search)
 app.command("add")(corpus.add)
 app.command("remove")(corpus.remove)

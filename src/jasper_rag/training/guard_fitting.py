@@ -44,6 +44,8 @@ def fit_guard(
     documents: DocumentVectors,
     config: GuardConfig,
     seed: int,
+    *,
+    labelled: int | None = None,
 ) -> FittedGuard:
     """Choose a, then the gate.
 
@@ -59,6 +61,8 @@ def fit_guard(
         documents: The whole corpus.
         config: Grid, quantiles, bank.
         seed: Of the bank's sample and the test.
+        labelled: How many of the train questions, the first ones, people asked; sentences of documents only fill
+            up what these leave of the bank. None: all of them.
     """
     open_guards = {a: Guard(a) for a in _grid(config.alpha_step)}
     values = {
@@ -71,7 +75,7 @@ def fit_guard(
     p_value = paired_randomisation(values[alpha], values[0.0], seed) if alpha > 0 else 1.0
     if p_value > config.significance:
         alpha = 0.0
-    gate = _fit_gate(train_questions, dev.vectors, config, seed) if config.gate else None
+    gate = _fit_gate(train_questions, labelled, dev.vectors, config, seed) if config.gate else None
     open_share = 1.0 if gate is None else float((gate.openness(dev.vectors) >= 1.0).mean())
     return FittedGuard(Guard(alpha, gate), curve, p_value, open_share)
 
@@ -133,8 +137,13 @@ def _grid(step: float) -> list[float]:
     return sorted({0.0, 1.0, *(round(float(a), 6) for a in np.arange(0.0, 1.0 + step / 2, step) if a <= 1.0)})
 
 
-def _fit_gate(train_questions: Vectors, dev_questions: Vectors, config: GuardConfig, seed: int) -> FamiliarityGate:
-    bank = np.ascontiguousarray(train_questions[_chosen(np.arange(len(train_questions)), config.bank_size, seed)])
+def _fit_gate(
+    train_questions: Vectors, labelled: int | None, dev_questions: Vectors, config: GuardConfig, seed: int
+) -> FamiliarityGate:
+    asked = len(train_questions) if labelled is None else labelled
+    chosen = _chosen(np.arange(asked), config.bank_size, seed)
+    others = _chosen(np.arange(asked, len(train_questions)), config.bank_size - len(chosen), seed)
+    bank = np.ascontiguousarray(train_questions[np.concatenate([chosen, others])])
     familiarity = mean_top_cosine(dev_questions, bank, config.neighbours)
     low, high = np.quantile(familiarity, [config.gate_low, config.gate_high])
     # Equal quantiles (a handful of dev questions, or identical ones) would leave no ramp.
