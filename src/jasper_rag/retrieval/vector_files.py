@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from jasper_rag.atomic_files import replacing, write_json
 from jasper_rag.embedding.checksums import file_sha256
@@ -163,6 +164,8 @@ def mapped_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]
 
     The file must be known to be whole: a map of a damaged one ends the process, not the call.
     """
+    with safe_open(path, framework="np"):
+        pass  # the library checks the header: lengths, types and places of all tensors
     # The layout of the format: 8 bytes little-endian length n, n bytes of JSON, the tensors.
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
