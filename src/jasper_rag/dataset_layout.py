@@ -165,6 +165,9 @@ STEERING_TENSORS: Mapping[str, str] = {
 NEGATIVE_TENSORS = ("hard_negatives", "negative_tiers")
 """Another program may overwrite these while training runs: read by copy, outside the checksums."""
 
+MINING = "mining"
+"""Metadata of their `.safetensors` files: equal in those that were mined together."""
+
 CHECKSUM_FREE = frozenset(f"{name}{suffix}" for name in NEGATIVE_TENSORS for suffix in (".safetensors", ".pt"))
 """Files that `checksums.json` must not name."""
 

@@ -33,8 +33,7 @@ REPORT_FILE = "build_report.json"
 
 MINED_TENSORS = (*layout.NEGATIVE_TENSORS, NEGATIVE_SCORES)
 """Mined together, and exchanged together."""
-MINING = "mining"
-"""Metadata of their `.safetensors` files: equal in those that were mined together."""
+MINING = layout.MINING
 
 EXTRA_FILES = (
     *(f"{name}.safetensors" for name in (QUESTION_KEYWORD_IDS, SOURCE_CLUSTERS, NEGATIVE_SCORES)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jasper_rag import dataset_layout as layout
+from jasper_rag.atomic_moves import recover
 from jasper_rag.data.checksums import verify_files
 from jasper_rag.data.dataset_config import read_config
 from jasper_rag.data.findings import DatasetWarning, find_faults, negative_faults
@@ -26,6 +29,9 @@ StorageFormat = Literal["auto", "safetensors", "pt", "hdf5"]
 
 _MAPPED_SHARE = 0.5
 """Share of the machine's memory above which a set is mapped, not read."""
+
+_ATTEMPTS, _PAUSE = 40, 0.05
+"""How often, and after how many seconds, negatives are read again that are just being exchanged."""
 
 _REMEDY = "Build the dataset again, or name another directory."
 
@@ -91,19 +97,18 @@ def reload_negatives(opened: SteeringTensors) -> bool:
     Raises:
         InputError: A file is whole, but what it holds does not fit the dataset; the old ones stay.
     """
-    fresh: dict[str, Stored] = {}
     sizes = {
         "n_pairs": len(opened.tensors["pair_index"]),
         "n_sources": len(opened.tensors["source_embs"]),
         layout.N_NEG_KEY: opened.config.n_neg,
     }
-    for name in layout.NEGATIVE_TENSORS:
-        try:
-            fresh[name] = _required(opened.storage.read(layout.TENSORS[name]), name, opened.root)
-        except UnreadableFile as error:
-            _warn(opened.root, f"the old negatives stay: {error.path} {error.problem}")
-            return False
-        check_tensor(fresh[name], layout.TENSORS[name], sizes)
+    try:
+        fresh = _read_negatives(opened.storage, opened.root)
+    except UnreadableFile as error:
+        _warn(opened.root, f"the old negatives stay: {error.path} {error.problem}")
+        return False
+    for name, stored in fresh.items():
+        check_tensor(stored, layout.TENSORS[name], sizes)
     ids, tiers = (fresh[name].tensor for name in layout.NEGATIVE_TENSORS)
     for fault in negative_faults(ids, opened.tensors["pair_index"].cpu(), sizes["n_sources"]):
         _warn(opened.root, fault)
@@ -111,9 +116,41 @@ def reload_negatives(opened: SteeringTensors) -> bool:
     return True
 
 
+def _read_negatives(storage: Storage, root: Path) -> dict[str, Stored]:
+    """Rows and tiers of one mining, at whatever moment another program is exchanging the two files.
+
+    Raises:
+        UnreadableFile: One of them cannot be read, or they stay those of two minings.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _stamps(root)
+        found = {name: _required(storage.read(layout.TENSORS[name]), name, root) for name in layout.NEGATIVE_TENSORS}
+        minings = {stored.mining for stored in found.values()}
+        # A file that does not say, of another program, goes with any.
+        if _stamps(root) == before and (len(minings) == 1 or None in minings):
+            return found
+        recover(root)  # in case the writer was killed between the two
+        time.sleep(_PAUSE)
+    names = " and ".join(layout.NEGATIVE_TENSORS)
+    raise UnreadableFile(f"{names} are of two minings", remedy="Mine them again: jasper mine.", path=root)
+
+
+def _stamps(root: Path) -> list[tuple[str, int, int]]:
+    """What tells the files that hold negatives from those that take their place."""
+    found = []
+    for name in (*sorted(layout.CHECKSUM_FREE), layout.HDF5_FILE):
+        with suppress(OSError):
+            about = (root / name).stat()
+            found.append((name, about.st_ino, about.st_mtime_ns))
+    return found
+
+
 def _read_all(storage: Storage, root: Path) -> tuple[dict[str, Stored], StoredKeywords]:
     stored: dict[str, Stored] = {}
+    stored |= _read_negatives(storage, root)
     for name, spec in layout.TENSORS.items():
+        if name in stored:
+            continue
         found = storage.read(spec)
         if found is None and not spec.required:
             continue

@@ -25,6 +25,8 @@ class Stored:
     path: Path
     mapped: bool = False
     """Whether its rows are paged in from the file as they are taken."""
+    mining: str | None = None
+    """Of negatives: what the files of one mining share; None where the file does not say."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ class TensorFiles:
         if path is None:
             return None
         mapped = self.mapped and spec.dtype == "float32" and len(spec.shape) > 1
-        # A snapshot of the bytes: the file may be cut by its writer at any moment, and a map would then end in SIGBUS.
-        value = _read_bytes(path) if spec.name in layout.NEGATIVE_TENSORS else _read_file(path, mapped)
-        return Stored(_only_tensor(value, spec.name, path), path, mapped)
+        if spec.name in layout.NEGATIVE_TENSORS:
+            # A snapshot of the bytes: its writer may cut the file at any moment, and a map would then end in SIGBUS.
+            value, mining = _read_bytes(path)
+            return Stored(_only_tensor(value, spec.name, path), path, mining=mining)
+        return Stored(_only_tensor(_read_file(path, mapped), spec.name, path), path, mapped)
 
     def read_keywords(self) -> StoredKeywords | None:
         """The keyword lists, or None where there is no file of them.
@@ -110,13 +113,17 @@ def _read_file(path: Path, mapped: bool) -> Any:
         return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _read_bytes(path: Path) -> Any:
+def _read_bytes(path: Path) -> tuple[Any, str | None]:
+    """What a file holds, and the mining that its metadata name."""
     with _refusing(path):
         content = path.read_bytes()
         if path.suffix == ".pt":
             verify_archive(path, content)
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return safetensors.torch.load(content)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), None
+        tensors = safetensors.torch.load(content)
+        # The header is JSON after its length in eight bytes; the reader above has checked both.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, header.get("__metadata__", {}).get(layout.MINING)
 
 
 @contextmanager
