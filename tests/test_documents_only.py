@@ -14,7 +14,7 @@ from jasper_rag.jasper import FitRecord, Jasper
 from jasper_rag.jasper_config import load_config
 from jasper_rag.run_directory import facts, write_fit
 from jasper_rag.text.records import Document, Qrels, Query, RetrievalSet
-from jasper_rag.text.training_questions import PSEUDO
+from jasper_rag.text.training_questions import PSEUDO, PSEUDO_DEV
 
 HASTY = {"training.steps": 2}
 DOCUMENTS, SENTENCES = 50, 3
@@ -106,7 +106,8 @@ def test_one_label_more_and_labels_decide(
     assert metrics["trained_on"]["kind"] == "labelled and pseudo"
     assert metrics["trained_on"]["labelled_pairs"] == len(record.embedded.splits["train"]) == 16
     assert metrics["trained_on"]["real_test_questions"] == metrics["questions"] == 2
-    assert metrics["trained_on"]["pseudo_questions"] == len(record.embedded.splits[PSEUDO])
+    made = sum(len(record.embedded.splits[split]) for split in (PSEUDO, PSEUDO_DEV))
+    assert metrics["trained_on"]["pseudo_questions"] == made
     assert metrics["verdict"] == record.comparison.to_metrics()["verdict"]
     for split in ("train", "dev", "test"):
         assert all(query.startswith("q") for query in record.embedded.splits[split].ids)

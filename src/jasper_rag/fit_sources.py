@@ -49,7 +49,7 @@ def fit_texts(
     """Find or make questions, embed everything, and fit; arguments and errors as `Jasper.fit`."""
     # All that can be wrong is looked at before the encoder is loaded and every text embedded.
     _require_distinct(retrieval_set)
-    asked = training_questions(retrieval_set, config.pseudo_questions, config.seed)
+    asked = training_questions(retrieval_set, config.pseudo_questions, config.seed, language=config.language)
     WordAnalyser.of(config.language)
     usable = usable_encoder(encoder, config, offline=offline)
     _announce(asked)

@@ -14,10 +14,11 @@ from jasper_rag.embedding.embedded_set import EmbeddedSet
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
-from jasper_rag.evaluation.comparison import Comparison, QueryVectors, choose_fusion_weights, compare
+from jasper_rag.evaluation.comparison import Comparison, FusionWeights, QueryVectors, choose_fusion_weights, compare
 from jasper_rag.evaluation.linear_adapter import train_linear_adapter
 from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.models.corpus_gate import CorpusGate
+from jasper_rag.models.guard import Guard
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.saved_model import SavedModel
 from jasper_rag.text.leakage import LeakReport, leak_report
@@ -29,6 +30,9 @@ from jasper_rag.training.predictor_training import predict
 from jasper_rag.training.training_pairs import training_pairs
 
 TRAINED_SYSTEMS = ("jasper_ungated", "jasper", "rrf_jasper", "hybrid")
+
+USUAL_WEIGHT, USUAL_COUNTS = 0.2, 20
+"""BM25's weight where no real question can choose it, and how many real ones it counts as (docs/lab_log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,14 @@ def fit_model(
         config: Every setting.
         truncated_share: For the record.
     """
-    dev, documents = embedded.splits["dev"], embedded.vectors
+    documents = embedded.vectors
     lexical = lexical_index(embedded.documents, config.language)
-    candidates = train_candidates(embedded, config.training, config.seed)
+    pseudo_only = questions.kind == "pseudo"
+    candidates = train_candidates(embedded, config.training, config.seed, pseudo_only=pseudo_only)
+    dev, asked, labelled = candidates.dev, candidates.questions.vectors, candidates.labelled
     predictions = predict(candidates.trained.model, dev.vectors)
-    asked, labelled = candidates.questions.vectors, len(embedded.splits["train"])
     fitted = fit_guard(asked, dev, predictions, documents, config.guard, config.seed, labelled=labelled)
-    shipped = fitted.guard.blend(dev.vectors, predictions)
-    weights = choose_fusion_weights(dev, QueryVectors(dev.vectors, shipped, shipped), documents, lexical)
+    weights = _fusion_weights(embedded, candidates, fitted.guard, lexical, real_dev=questions.real_dev)
     corpus_gate = fit_corpus_gate(embedded, candidates.questions, config.guard, config.seed)
     model = SavedModel(
         config=config.model_dump(),
@@ -107,9 +111,30 @@ def fit_model(
         openness=openness_over(corpus_gate, documents),
         name=embedded.name,
     )
-    comparison = _compare_on_test(embedded, model, candidates.cpu_seconds)
-    leaks = leak_report(labelled_only(questions.retrieval_set))
+    comparison = _compare_on_test(embedded, model, candidates)
+    leaks = leak_report(labelled_only(questions))
     return FitRecord(questions, embedded, leaks, candidates, fitted, comparison, truncated_share), model
+
+
+def _fusion_weights(
+    embedded: EmbeddedSet, candidates: Candidates, guard: Guard, lexical: LexicalIndex | None, *, real_dev: int
+) -> FusionWeights:
+    """BM25's weights by real dev questions, drawn towards `USUAL_WEIGHT` the fewer there are; it alone without any.
+
+    Pseudo-questions have no say: they quote their documents, so BM25 finds nearly all of them.
+    """
+    if lexical is None:
+        return FusionWeights(0.0, 0.0)
+    if not real_dev:
+        return FusionWeights(USUAL_WEIGHT, USUAL_WEIGHT)
+    dev = embedded.splits["dev"]
+    shipped = guard.blend(dev.vectors, predict(candidates.trained.model, dev.vectors))
+    chosen = choose_fusion_weights(dev, QueryVectors(dev.vectors, shipped, shipped), embedded.vectors, lexical)
+
+    def drawn(weight: float) -> float:
+        return round((len(dev) * weight + USUAL_COUNTS * USUAL_WEIGHT) / (len(dev) + USUAL_COUNTS), 3)
+
+    return FusionWeights(drawn(chosen.plain), drawn(chosen.jasper))
 
 
 def lexical_index(documents: Sequence[Document], language: str) -> LexicalIndex | None:
@@ -187,7 +212,7 @@ def answered_split(retrieval_set: RetrievalSet, split: str) -> Qrels:
     return qrels
 
 
-def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, predictor_seconds: float) -> Comparison:
+def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, candidates: Candidates) -> Comparison:
     adapter = train_linear_adapter(training_pairs(embedded))
     train = embedded.splits["train"].judgements
     asked_for = embedded.text_group[train.documents[(train.grades > 0) & (train.documents >= 0)]]
@@ -196,8 +221,9 @@ def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, predictor_seconds
         "test",
         model,
         model.lexical,
-        train_seconds={"linear_adapter": adapter.cpu_seconds, **dict.fromkeys(TRAINED_SYSTEMS, predictor_seconds)},
-        # A document with the text of a train source was seen in training, whatever its id.
-        train_sources=np.flatnonzero(np.isin(embedded.text_group, asked_for)),
+        train_seconds={"linear_adapter": adapter.cpu_seconds, **dict.fromkeys(TRAINED_SYSTEMS, candidates.cpu_seconds)},
+        # A document with the text of a train source was seen in training, whatever its id. Pseudo-questions tell
+        # nothing of what will be asked of theirs.
+        train_sources=np.flatnonzero(np.isin(embedded.text_group, asked_for)) if candidates.labelled else None,
         adapted=adapter.transform(embedded.splits["test"].vectors),
     )

@@ -26,7 +26,7 @@ from jasper_rag.saved_model import require_replaceable
 from jasper_rag.text.leakage import LeakReport
 from jasper_rag.text.records import Document
 from jasper_rag.text.split_file import write_splits
-from jasper_rag.text.training_questions import labelled_only
+from jasper_rag.text.training_questions import three_splits
 from jasper_rag.yaml_files import write_yaml
 
 CONFIG, METRICS, REPORT, SPLITS = "config.yaml", "metrics.json", "report.html", "splits.json"
@@ -63,7 +63,7 @@ def write_fit(jasper: Jasper, record: FitRecord, directory: Path) -> dict[str, A
     with writing(directory), replacing_entries(directory) as folder:
         jasper.save(folder / MODEL_FOLDER)
         write_yaml(folder / CONFIG, jasper.model.config)
-        write_splits(labelled_only(record.questions.retrieval_set), folder / SPLITS, int(jasper.model.config["seed"]))
+        write_splits(three_splits(record.questions.retrieval_set), folder / SPLITS, int(jasper.model.config["seed"]))
         _write_history(record, folder)
         write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], folder)
         write_json(folder / METRICS, metrics)

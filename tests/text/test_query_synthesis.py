@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
-from jasper_rag.text.query_synthesis import pseudo_questions
+from jasper_rag.text.query_synthesis import PseudoQuestions, as_keywords, pseudo_questions, sample_of
 from jasper_rag.text.records import Document
 
 CATS = Document("cats", "Cats purr when they are happy. They sleep most of the day. Nobody knows why. See 1 2 3 4 5 6.")
@@ -137,3 +137,72 @@ def test_what_is_removed_is_gone_and_the_rest_stays(text: str) -> None:
     left = iter(text)
     assert all(character in left for character in found.documents[0].text)  # a subsequence
     assert len(found.queries) <= 2
+
+
+def in_order(words: list[str], text: str) -> bool:
+    left = iter(text.lower().replace(".", " ").split())
+    return all(word in left for word in words)
+
+
+def many(title: str = "") -> PseudoQuestions:
+    line = "In case {0} the engineer{0} inspects a valve{0} and the pump{0} of every boiler{0} before winter{0} begins."
+    return pseudo_questions([Document(f"d{n}", f"{line.format(n)} {line.format(n + 100)}", title) for n in range(60)])
+
+
+def test_keywords_are_a_few_words_in_order() -> None:
+    sentences = many()
+    found = as_keywords(sentences, {"in", "the", "a", "and", "of", "before"}, seed=0)
+    counts = set()
+    for query, sentence in zip(found.queries, sentences.queries, strict=True):
+        words = query.text.split()
+        assert query.id == sentence.id
+        assert in_order(words, sentence.text)
+        assert not {"in", "the", "a", "and", "of", "before"} & set(words)
+        counts.add(len(words))
+    assert counts == {3, 4, 5, 6, 7, 8}
+    assert (found.qrels, found.documents) == (sentences.qrels, sentences.documents)
+
+
+def test_every_second_question_begins_with_the_title() -> None:
+    title = "Boiler Rooms of the Northern Line"
+    found = as_keywords(many(title), (), seed=0)
+    led = [query.text.split() for query in found.queries if query.id.endswith("#1")]
+    assert len(led) == 60
+    assert all(in_order(words[:4], title) for words in led)
+    assert {len(words) for words in led} == {5, 6, 7, 8}
+    first = [query.text for query in found.queries if query.id.endswith("#0")]
+    untitled = as_keywords(many(), (), seed=0)
+    assert first == [query.text for query in untitled.queries if query.id.endswith("#0")]
+    # A short title stands whole.
+    short = [query.text for query in as_keywords(many("The Line"), {"the"}, seed=0).queries if query.id.endswith("#1")]
+    assert sum(text.startswith("the line ") for text in short) > 50
+    assert all(text.startswith(("the line ", "In case ")) for text in short)  # the same words twice: left whole
+
+
+def test_another_seed_keeps_other_words() -> None:
+    sentences = many()
+    one, again, other = (as_keywords(sentences, (), seed).queries for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_a_sentence_stays_whole_where_its_words_do_not_do() -> None:
+    few = pseudo_questions([CATS, DOGS])
+    assert as_keywords(few, {"cats", "purr", "when", "they", "are", "dogs", "bark"}, seed=0) == few
+    # Left with the same words, two sentences could not be told apart.
+    common = {f"{word}{n}" for word in "ab" for n in range(60)}
+    alike = pseudo_questions([Document(f"d{n}", f"Red blue green a{n}. Once more with b{n} in it.") for n in range(60)])
+    texts = [query.text for query in as_keywords(alike, common, seed=0).queries]
+    assert len(set(texts)) == len(texts)
+    assert any(text.endswith(".") for text in texts)
+
+
+def test_a_sample_takes_first_questions_first() -> None:
+    found = many()
+    assert sample_of(found, 120, seed=0) is found
+    sample = sample_of(found, 80, seed=0)
+    assert [query.id for query in sample.queries] == [query.id for query in found.queries if query.id in sample.qrels]
+    assert sum(query.id.endswith("#0") for query in sample.queries) == 60
+    assert len(sample.queries) == len(sample.qrels) == 80
+    few = {query.id for query in sample_of(found, 20, seed=0).queries}
+    assert few < {query.id for query in found.queries if query.id.endswith("#0")}
+    assert few != {query.id for query in sample_of(found, 20, seed=1).queries}

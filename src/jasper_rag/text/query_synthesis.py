@@ -1,7 +1,7 @@
 """Questions from documents alone: sentences that stand in for questions, each answered by its document.
 
 The inverse cloze task of Lee, Chang and Toutanova (2019, arXiv:1906.00300), with the sentence left in its document
-by default.
+by default; or a few of its words, which are cheaper to encode and harder to answer.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jasper_rag.errors import InputError
@@ -26,14 +26,17 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff
 _LINE = re.compile(r"\S[^\r\n]*")
 _TO_NEXT_LINE = re.compile(r"[^\S\n]*\n?")
 _BULLET = re.compile(r"^(?:[-*+\u2022\u2013>#]+|\(?\d{1,3}[.)]|//+)\s+")
+# A name with its inner hyphens and apostrophes; Chinese and Japanese stay in one piece up to the next mark.
+_KEYWORD = re.compile(r"[^\W_][\w'\u2019-]*")
+_FEWEST_KEYWORDS, _MOST_KEYWORDS, _MOST_TITLE_WORDS = 3, 8, 4
 
 
 @dataclass(frozen=True, slots=True)
 class PseudoQuestions:
-    """Sentences as questions.
+    """Sentences, or words of them, as questions.
 
     Args:
-        queries: The sentences, in the documents' order; ids are `pseudo:<document id>#<0, 1, ...>`.
+        queries: In the documents' order; ids are `pseudo:<document id>#<0, 1, ...>`.
         qrels: Query id -> {id of the document it stands in: 1}.
         documents: The corpus, every document at its row; without the chosen sentences where that was asked for.
         skipped: Documents without a question.
@@ -106,6 +109,71 @@ def pseudo_questions(
     return PseudoQuestions(queries, qrels, corpus, skipped, sum(count > 1 for count in times.values()))
 
 
+def as_keywords(sentences: PseudoQuestions, common: Collection[str], seed: int) -> PseudoQuestions:
+    """Make of every sentence what one might type into a search box: a few of its words, in order, lower case.
+
+    Three to eight words; a document's second, fourth, ... question begins with words of its title instead (up to
+    four), and goes on with one to four of the sentence. Such texts are encoded in a fraction of a sentence's time, and
+    are harder to answer. A sentence with fewer than three words beside the common ones, or left with those of another,
+    stays whole.
+
+    Args:
+        sentences: From `pseudo_questions`.
+        common: Lower-case words that are left out, such as the stop words of the language.
+        seed: Decides, with the query's id, how many words are kept, and which.
+    """
+    titles = {document.id: document.title for document in sentences.documents}
+    made = []
+    for query in sentences.queries:
+        (document,) = sentences.qrels[query.id]
+        made.append(_keywords(query, titles[document], common, seed))
+    times = Counter(made)
+    queries = [
+        query if not words or times[words] > 1 else Query(query.id, words)
+        for query, words in zip(sentences.queries, made, strict=True)
+    ]
+    return replace(sentences, queries=queries)
+
+
+def _keywords(query: Query, title: str, common: Collection[str], seed: int) -> str:
+    words = [word for word in map(str.lower, _KEYWORD.findall(query.text)) if word not in common]
+    if len(words) < _FEWEST_KEYWORDS:
+        return ""
+    number = int.from_bytes(_draw(seed, query.id)[:4], "big")
+    if title.strip() and _place_in_document(query) % 2:
+        led = _some(title.lower().split(), _MOST_TITLE_WORDS, f"{seed}\0{query.id}\0title")
+        return " ".join(led + _some(words, 1 + number % _MOST_TITLE_WORDS, f"{seed}\0{query.id}"))
+    span = _MOST_KEYWORDS - _FEWEST_KEYWORDS + 1
+    return " ".join(_some(words, _FEWEST_KEYWORDS + number % span, f"{seed}\0{query.id}"))
+
+
+def _some(words: list[str], count: int, draw: str) -> list[str]:
+    """At most `count` of the words, in order."""
+    drawn = [hashlib.sha256(f"{draw}\0{place}".encode()).digest() for place in range(len(words))]
+    return [words[place] for place in sorted(sorted(range(len(words)), key=drawn.__getitem__)[:count])]
+
+
+def _place_in_document(query: Query) -> int:
+    return int(query.id.rpartition("#")[2])
+
+
+def sample_of(questions: PseudoQuestions, most: int, seed: int) -> PseudoQuestions:
+    """At most `most` of the questions: the first ones of all documents go before any document's second."""
+    if len(questions.queries) <= most:
+        return questions
+
+    def order(query: Query) -> tuple[int, bytes]:
+        return _place_in_document(query), _draw(seed, query.id)
+
+    kept = {query.id for query in sorted(questions.queries, key=order)[:most]}
+    queries = [query for query in questions.queries if query.id in kept]
+    return replace(questions, queries=queries, qrels={query.id: questions.qrels[query.id] for query in queries})
+
+
+def _draw(seed: int, *parts: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).digest()
+
+
 def _candidates(document: Document, min_words: int, max_words: int) -> list[_Candidate]:
     """Return the usable sentences or, where there are none, lines."""
     text = document.text
@@ -135,7 +203,7 @@ def _usable(question: str, min_words: int, max_words: int) -> bool:
 
 def _chosen(document: Document, usable: Sequence[_Candidate], most: int, seed: int) -> list[_Candidate]:
     def order(candidate: _Candidate) -> bytes:
-        return hashlib.sha256(f"{seed}\0{document.id}\0{candidate.key}".encode()).digest()
+        return _draw(seed, document.id, candidate.key)
 
     return sorted(usable, key=order)[:most]
 

@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PseudoQuestionConfig(BaseModel):
-    """Sentences of the documents as training questions: alone where there are no labels, beside few of them."""
+    """Questions made of the documents' own sentences: alone where there are no labels, beside few of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     use: Literal["auto", "always", "never"] = Field(
         "auto", description="Beside real questions: auto where these are few and dev is better for it, always, never."
     )
-    below: int = Field(5_000, ge=0, description="Labelled training pairs from which auto does without.")
+    below: int = Field(10_000, ge=0, description="Labelled training pairs from which auto does without.")
     fewest_labelled: int = Field(20, ge=0, description="Fewer labelled pairs than this neither train nor decide.")
+    form: Literal["keywords", "sentences"] = Field(
+        "keywords", description="keywords: 3 to 8 words of a sentence, as typed into a search box. Or whole sentences."
+    )
     per_document: int = Field(2, ge=1, description="Most pseudo-questions of one document.")
+    most: int = Field(20_000, ge=100, description="Most pseudo-questions of a corpus.")

@@ -51,11 +51,14 @@ def train_predictor(
     predictor: JASPERPredictorConfig,
     config: PredictorTrainingConfig,
     seed: int,
+    *,
+    start: JASPERPredictor | None = None,
+    strength: float = 1.0,
 ) -> TrainedPredictor:
     """Train one predictor and keep its best weights.
 
     The learning rate grows geometrically from first to last step, so that a single run passes through every useful
-    scale; dev nDCG@10 picks the point where to stop. It starts at the identity, which is one of the candidates.
+    scale; dev nDCG@10 picks the point where to stop. Where it starts is one of the candidates.
 
     Args:
         pairs: The train split.
@@ -64,13 +67,16 @@ def train_predictor(
         predictor: Widths and paths.
         config: Steps, rates, patience.
         seed: Same seed, same weights on a CPU with the same number of threads.
+        start: Where to start; left as it is. None: at the identity.
+        strength: Share of the trained map that dev is asked with, and that is kept.
     """
     started = time.process_time()
     generator = torch.Generator().manual_seed(seed)
     # Initial weights and dropout draw from the CPU generator, which belongs to the caller (so do those of GPUs).
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model, history, best_ndcg = _run_steps(pairs, dev, documents, JASPERPredictor(predictor), config, generator)
+        model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start).train()
+        model, history, best_ndcg = _run_steps(pairs, dev, documents, model, config, generator, strength)
     return TrainedPredictor(model, tuple(history), best_ndcg, time.process_time() - started)
 
 
@@ -92,6 +98,23 @@ def predict(model: JASPERPredictor, questions: Vectors, steering: Vectors | None
     return predicted
 
 
+def weakened(model: JASPERPredictor, strength: float) -> JASPERPredictor:
+    """The predictor q + strength * (its map of q); itself where the strength is 1.
+
+    Raises:
+        ValueError: It is more than a residual and a linear path.
+    """
+    if strength == 1.0:
+        return model
+    if not (model.config.residual and model.config.linear_path) or model.config.mlp:
+        raise ValueError("only a predictor of a residual and a linear path, without MLPs, can be weakened.")
+    weaker = copy.deepcopy(model)
+    with torch.no_grad():
+        weaker.question_map.weight.mul_(strength)
+        weaker.steering_map.weight.mul_(strength)
+    return weaker
+
+
 def dev_ndcg(query_vectors: Vectors, dev: EmbeddedQueries, documents: DocumentVectors, k: int = 10) -> float:
     """Mean nDCG@k of `query_vectors` [Q, D] searched in the whole corpus."""
     return float(ndcg(documents.top_k(query_vectors, k)[1], dev.judgements, k).mean())
@@ -104,12 +127,16 @@ def _run_steps(
     model: JASPERPredictor,
     config: PredictorTrainingConfig,
     generator: torch.Generator,
+    strength: float,
 ) -> tuple[JASPERPredictor, list[HistoryRow], float]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate_start, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
     question_ndcg = dev_ndcg(dev.vectors, dev, documents)
-    best_ndcg, best_state, since_best = question_ndcg, copy.deepcopy(model.state_dict()), 0
+    kept = weakened(model, strength)
+    asked = predict(kept, dev.vectors)
+    start_ndcg = question_ndcg if np.array_equal(asked, dev.vectors) else dev_ndcg(asked, dev, documents)
+    best_ndcg, best_state, since_best = start_ndcg, copy.deepcopy(kept.state_dict()), 0
     history: list[HistoryRow] = []
     interval = max(1, config.steps // config.evaluations)
     loss_sum = torch.zeros(())
@@ -123,7 +150,8 @@ def _run_steps(
             bar.update(1)
             if (step + 1) % interval:
                 continue
-            score = dev_ndcg(predict(model, dev.vectors), dev, documents)
+            kept = weakened(model, strength)
+            score = dev_ndcg(predict(kept, dev.vectors), dev, documents)
             history.append(
                 {
                     "step": float(step + 1),
@@ -137,11 +165,11 @@ def _run_steps(
             loss_sum.zero_()
             bar.set_postfix_str(f"dev nDCG@10 {score:.4f} (question alone {question_ndcg:.4f})")
             if score > best_ndcg:
-                best_ndcg, best_state, since_best = score, copy.deepcopy(model.state_dict()), 0
+                best_ndcg, best_state, since_best = score, copy.deepcopy(kept.state_dict()), 0
             else:
                 since_best += 1
                 # A few dev questions stand still while the rate is small: no giving up before half of the way.
-                moved = best_ndcg > question_ndcg or 2 * (step + 1) >= config.steps
+                moved = best_ndcg > start_ndcg or 2 * (step + 1) >= config.steps
                 if moved and since_best >= config.patience:
                     break
     model.load_state_dict(best_state)
