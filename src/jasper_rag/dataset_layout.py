@@ -10,6 +10,7 @@ original project, whose directories (`.pt` files or one `dataset.h5`) have the s
     documents.jsonl, questions.jsonl   one record per row of `source_embs` and `question_embs`, in that order
     keywords.json, clusters.json       lists in the order of the rows of `keyword_embs` and `centroid_embs`
     checksums.json                     SHA-256 of files; `CHECKSUM_FREE` files and config.json stand outside
+    <tensor>.safetensors               of `SIDE_TENSORS`: what the builder knows besides; may be missing
 
 A pair is a question with one of its sources. Row p of every `n_pairs` tensor belongs to pair p; `train_idx`, `val_idx`
 and `test_idx` hold rows of pairs. Steering is computed when a batch is read:
@@ -25,7 +26,8 @@ with zeros where a length to divide by is at most 1e-8; unless the optional tens
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -168,11 +170,38 @@ NEGATIVE_TENSORS = ("hard_negatives", "negative_tiers")
 MINING = "mining"
 """Metadata of their `.safetensors` files: equal in those that were mined together."""
 
-CHECKSUM_FREE = frozenset(f"{name}{suffix}" for name in NEGATIVE_TENSORS for suffix in (".safetensors", ".pt"))
+NEGATIVE_SCORES = "negative_scores"
+"""Cosine of each negative with the question as it stood when it was mined."""
+SOURCE_CLUSTERS = "source_cluster_id"
+"""Cluster of each source, those without a pair included."""
+SIDE_TENSORS: Mapping[str, TensorSpec] = {
+    NEGATIVE_SCORES: TensorSpec(NEGATIVE_SCORES, "float32", ("n_pairs", N_NEG_KEY), "", False, -1.0, 1.0),
+    SOURCE_CLUSTERS: TensorSpec(SOURCE_CLUSTERS, "int64", ("n_sources",), "", False, 0, "n_clusters"),
+}
+"""Optional, by name; always `.safetensors` of their own, whatever the format of the rest. No batch holds them."""
+
+SPECS: Mapping[str, TensorSpec] = {**TENSORS, **SIDE_TENSORS}
+
+MINED_TENSORS = (*NEGATIVE_TENSORS, NEGATIVE_SCORES)
+"""Mined together, and exchanged together."""
+
+CHECKSUM_FREE = frozenset(f"{name}{suffix}" for name in MINED_TENSORS for suffix in (".safetensors", ".pt"))
 """Files that `checksums.json` must not name."""
 
 SUFFIXES = (".safetensors", ".pt")
 """Of tensor files, the preferred one first; of the negatives the newer file counts."""
+
+
+def mining_mark(mined: Iterable[bytes | memoryview]) -> str:
+    """`MINING` of the files of one mining: SHA-256 of rows, tiers and scores, in hexadecimal digits.
+
+    Args:
+        mined: The bytes of `MINED_TENSORS`, in that order.
+    """
+    digest = hashlib.sha256()
+    for content in mined:
+        digest.update(content)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

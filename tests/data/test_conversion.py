@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jasper_rag.data.conversion import TargetFormat, convert_dataset, convert_pt_to_hdf5
@@ -59,8 +60,9 @@ def test_safetensors_have_checksums(original: Any) -> None:
 
 
 def test_whatever_stands_beside_the_tensors_comes_along(ours: Any) -> None:
-    for name in ("report.json", "negative_scores.safetensors", ".hidden"):
+    for name in ("report.json", ".hidden"):
         (ours.root / name).write_text("{}")
+    save_file({"negative_scores": torch.zeros(40, 3)}, ours.root / "negative_scores.safetensors")
     checksums = json.loads((ours.root / "checksums.json").read_text())
     checksums["files"]["report.json"] = hashlib.sha256(b"{}").hexdigest()
     (ours.root / "checksums.json").write_text(json.dumps(checksums))

@@ -48,6 +48,7 @@ class BuildConfig(BaseModel):
     clustering: Clustering = Field("kmeans", description="Clusters found, or given by topic, title or a cluster file.")
     n_clusters: int | None = Field(None, ge=2, description="Of k-means; null: by the number of sources.")
     split: SplitMode = Field("given", description="Splits as given (missing ones are made), by source or by question.")
+    csv_splits: dict[layout.Split, list[str]] | None = Field(None, description="Split -> its CSV files, for --csv.")
     split_ratios: tuple[float, float, float] = Field((0.8, 0.1, 0.1), description="Of train, val and test when split.")
     negatives: NegativeConfig = Field(default_factory=NegativeConfig)
     steering_probabilities: dict[str, float] = Field(
@@ -73,6 +74,10 @@ class BuildConfig(BaseModel):
             raise ValueError(f"split_ratios {self.split_ratios} must be >= 0 and sum to 1")
         if min(self.split_ratios[:2]) == 0:
             raise ValueError(f"split_ratios {self.split_ratios}: train and val need a share, test may have none")
+        if self.csv_splits is not None and self.split != "given":
+            raise ValueError(f"csv_splits gives the splits; split {self.split} would make others")
+        if self.csv_splits is not None and not self.csv_splits.get("train"):
+            raise ValueError("csv_splits names no file of the train split")
         if self.n_clusters is not None and self.clustering != "kmeans":
             raise ValueError(f"n_clusters is of k-means; clustering by {self.clustering} has as many as it is given")
         return self

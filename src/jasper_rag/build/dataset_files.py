@@ -1,11 +1,9 @@
 """A built dataset on disk: tensors, texts, settings and checksums; all of it or none.
 
-Beside the files of `dataset_layout` stand four of our own, always as `.safetensors` and `.json`:
+Beside the files of `dataset_layout` stand two of our own:
 
-    question_keyword_ids   keywords of each question from its own text, laid out as `pair_keyword_ids`
-    source_cluster_id      int64 [n_sources], the cluster of each source, those without a pair included
-    negative_scores        float32 [n_pairs, n_neg], cosine of each negative with the question it was mined for
-    build_report.json      encoder, settings, leaks between splits, what mining had to move
+    question_keyword_ids.safetensors   keywords of each question from its own text, laid out as `pair_keyword_ids`
+    build_report.json                  encoder, settings, leaks between splits, what mining had to move
 """
 
 from __future__ import annotations
@@ -27,22 +25,18 @@ from jasper_rag.embedding.checksums import file_sha256
 from jasper_rag.errors import InputError
 
 QUESTION_KEYWORD_IDS = "question_keyword_ids"
-SOURCE_CLUSTERS = "source_cluster_id"
-NEGATIVE_SCORES = "negative_scores"
 REPORT_FILE = "build_report.json"
 
-MINED_TENSORS = (*layout.NEGATIVE_TENSORS, NEGATIVE_SCORES)
-"""Mined together, and exchanged together."""
 MINING = layout.MINING
 
 EXTRA_FILES = (
-    *(f"{name}.safetensors" for name in (QUESTION_KEYWORD_IDS, SOURCE_CLUSTERS, NEGATIVE_SCORES)),
+    *(f"{name}.safetensors" for name in (QUESTION_KEYWORD_IDS, *layout.SIDE_TENSORS)),
     REPORT_FILE,
 )
 """Our own files beside those of the layout, in every storage format."""
 
-_UNCHECKED = layout.CHECKSUM_FREE | {f"{NEGATIVE_SCORES}.safetensors", layout.CONFIG_FILE}
-"""Mined anew while training runs, as the negatives themselves; and the settings, which a person may edit."""
+_UNCHECKED = layout.CHECKSUM_FREE | {layout.CONFIG_FILE}
+"""What is mined anew while training runs, and the settings, which a person may edit."""
 
 
 def write_dataset(built: BuiltDataset, directory: str | Path) -> Path:
@@ -63,7 +57,7 @@ def write_dataset(built: BuiltDataset, directory: str | Path) -> Path:
     with replacing_directory(target) as folder:
         mined = {MINING: built.negatives.mark()}
         for name, tensor in _tensors(built).items():
-            metadata = mined if name in MINED_TENSORS else None
+            metadata = mined if name in layout.MINED_TENSORS else None
             save_file({name: np.ascontiguousarray(tensor)}, folder / f"{name}.safetensors", metadata)
         _write_links(folder, layout.KEYWORD_IDS, built.keywords.of_pairs)
         _write_links(folder, QUESTION_KEYWORD_IDS, built.keywords.of_questions)
@@ -112,8 +106,8 @@ def _tensors(built: BuiltDataset) -> dict[str, NDArray[Any]]:
         "centroid_distances": built.centroid_distances(),
         "hard_negatives": built.negatives.rows,
         "negative_tiers": built.negatives.tiers,
-        NEGATIVE_SCORES: built.negatives.scores,
-        SOURCE_CLUSTERS: built.clusters.clusters.assignment,
+        layout.NEGATIVE_SCORES: built.negatives.scores,
+        layout.SOURCE_CLUSTERS: built.clusters.clusters.assignment,
         **{f"{split}_idx": rows for split, rows in table.splits.items()},
     }
 
@@ -156,6 +150,7 @@ def _config(built: BuiltDataset) -> dict[str, Any]:
         "n_clusters": len(built.clusters.names),
         layout.CLUSTERING_SOURCE_KEY: built.clusters.source,
         layout.SPLIT_RATIOS_KEY: list(config.split_ratios),
+        layout.CSV_SPLITS_KEY: config.csv_splits,
         layout.STEERING_PROBABILITIES_KEY: config.steering_probabilities,
         layout.CURRICULUM_KEY: config.curriculum.model_dump(exclude_none=True),
         layout.STORAGE_FORMAT_KEY: "safetensors",

@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 
 from jasper_rag import dataset_layout as layout
 from jasper_rag.atomic_files import replacing_entries
-from jasper_rag.build.dataset_files import MINED_TENSORS, MINING
 from jasper_rag.build.negative_mining import Negatives
 
 
@@ -30,7 +29,7 @@ def write_negatives(
         suffix: Format of rows and tiers; scores, which only we read, are always `.safetensors`.
     """
     arrays: dict[str, NDArray[Any]] = dict(
-        zip(MINED_TENSORS, (negatives.rows, negatives.tiers, negatives.scores), strict=True)
+        zip(layout.MINED_TENSORS, (negatives.rows, negatives.tiers, negatives.scores), strict=True)
     )
     with replacing_entries(directory) as fresh:
         for name, array in arrays.items():
@@ -38,4 +37,4 @@ def write_negatives(
             if suffix == ".pt" and name in layout.NEGATIVE_TENSORS:
                 torch.save(torch.from_numpy(whole), fresh / f"{name}.pt")
             else:
-                save_file({name: whole}, fresh / f"{name}.safetensors", {MINING: negatives.mark()})
+                save_file({name: whole}, fresh / f"{name}.safetensors", {layout.MINING: negatives.mark()})

@@ -7,7 +7,6 @@ arXiv:2407.15831): kept is s(q, n) <= margin * s(q, p) where s(q, p) > 0.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from jasper_rag.build.negative_filling import SIMILAR as SIMILAR
 from jasper_rag.build.negative_filling import Filling, score_limits
 from jasper_rag.build.pair_set import PairSet
 from jasper_rag.build.similar_sources import SimilarSources, similar_sources
+from jasper_rag.dataset_layout import mining_mark
 from jasper_rag.embedding.vectors import Vectors
 
 IntArray = NDArray[np.int64]
@@ -51,9 +51,8 @@ class Negatives:
     inside_margin: int
 
     def mark(self) -> str:
-        """What tells this mining from any other: SHA-256 of rows, tiers and scores, in hexadecimal digits."""
-        arrays = (self.rows, self.tiers, self.scores)
-        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+        """What tells this mining from any other."""
+        return mining_mark(np.ascontiguousarray(array).tobytes() for array in (self.rows, self.tiers, self.scores))
 
 
 def mine_negatives(given: PairSet, allowed: BoolArray, config: NegativeConfig, seed: int) -> Negatives:

@@ -19,6 +19,8 @@ _SURPLUS = 12
 """Candidates beyond those wanted: some may be positives."""
 _CANDIDATES = 1 << 22
 """Candidates in memory at a time, of all questions and clusters searched together: some 50 MB."""
+_SCORES = 1 << 24
+"""Cosines in memory at a time: 64 MB, however many sources a cluster has; beside them, only their mask."""
 _LITTLE_WORK = 20_000_000
 """Cosines up to which all clusters are searched: about half a second."""
 
@@ -91,13 +93,11 @@ def _search(
     questions, limits = torch.from_numpy(asked.questions), torch.from_numpy(asked.limits)[:, None]
     for group in np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1) if len(order) else []:
         first, size = (int(values[clusters[group[0]]]) for values in (pool.starts, pool.sizes))
-        rows, column = torch.from_numpy(asking[group]), torch.from_numpy(probe[group])
-        kept = min(width, size)
-        cosines = questions[rows] @ vectors[first : first + size].T
-        cosines.masked_fill_(cosines > limits[rows], -torch.inf)
-        # torch's selection: twenty times faster than one with a rule for ties, of which cosines have next to none.
-        best = torch.topk(cosines, kept, dim=1, sorted=False)
-        scores[rows, column, :kept], places[rows, column, :kept] = best.values, best.indices + first
+        kept, at_once = min(width, size), max(_SCORES // size, 1)
+        for part in np.split(group, range(at_once, len(group), at_once)):
+            rows, column = torch.from_numpy(asking[part]), torch.from_numpy(probe[part])
+            best = _best(questions[rows], vectors[first : first + size], limits[rows], kept)
+            scores[rows, column, :kept], places[rows, column, :kept] = best.values, best.indices + first
     best = torch.topk(scores.flatten(1), min(width, searched * width), dim=1)
     chosen = places.flatten(1).gather(1, best.indices).numpy()
     found, similarity = np.full((count, width), -1, dtype=np.int64), np.full((count, width), -np.inf, dtype=np.float32)
@@ -105,6 +105,18 @@ def _search(
     found[:, : chosen.shape[1]] = pool.members[np.maximum(chosen, 0)]
     found[np.isneginf(similarity)] = -1
     return found, similarity
+
+
+def _best(questions: torch.Tensor, vectors: torch.Tensor, limits: torch.Tensor, kept: int) -> torch.return_types.topk:
+    """Cosines, at most the limits, and places of the `kept` nearest vectors of each question, unordered."""
+    cosines = _cosines(questions, vectors)
+    cosines.masked_fill_(cosines > limits, -torch.inf)
+    # torch's selection: twenty times faster than one with a rule for ties, of which cosines have next to none.
+    return torch.topk(cosines, kept, dim=1, sorted=False)
+
+
+def _cosines(questions: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    return questions @ vectors.T
 
 
 def _nearest_clusters(questions: Vectors, own: IntArray, pool: SourcePool, searched: int) -> IntArray:

@@ -13,8 +13,11 @@ from jasper_rag.cli.columns import HOW, column_pairs, parse_columns
 from jasper_rag.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jasper_rag.build.build_input import BuildInput
     from jasper_rag.build.dataset_builder import BuiltDataset
+    from jasper_rag.dataset_layout import Split
 
 FORMATS = ("safetensors", "pt", "hdf5")
 
@@ -23,6 +26,14 @@ Data = Annotated[str | None, typer.Option("--data", help="Documents and question
 CsvPaths = Annotated[
     list[Path] | None,
     typer.Option("--csv", help="CSV of question-source pairs with scores and keywords. Repeatable."),
+]
+CsvSplits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--csv-split",
+        metavar="SPLIT=FILE",
+        help="As --csv, for one split: train=a.csv, val=b.csv, test=c.csv. Repeatable.",
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -44,6 +55,7 @@ def build(
     output_dir: Annotated[Path, typer.Option("--output-dir", help="Dataset directory to write.")],
     data: Data = None,
     csv_paths: CsvPaths = None,
+    csv_splits: CsvSplits = None,
     columns: Columns = None,
     clustering: Annotated[
         str | None, typer.Option("--clustering", help="kmeans, topic, title or file. [default: kmeans]")
@@ -80,6 +92,7 @@ def build(
         "n_clusters": n_clusters,
         "negatives.n_neg": n_neg,
         "split": split,
+        "csv_splits": _files_by_split(csv_splits),
         "random_seed": seed,
     }
     settings = load_settings(BuildConfig, config, overrides)
@@ -88,7 +101,7 @@ def build(
     _require_format(storage_format)
     place = output_dir.absolute()
     with console.talking(quiet), exclusive(place.parent / f".{place.name}.building", "building here"):
-        plan = plan_build(_given(data, csv_paths or [], columns), settings, clusters)
+        plan = plan_build(_given(data, csv_paths or [], settings.csv_splits, columns), settings, clusters)
         built = build_dataset(plan, usable_encoder(None, encoding, offline=offline), EmbeddingStore())
         _write(built, place, storage_format)
         _say_result(built, output_dir, quiet=quiet)
@@ -120,17 +133,41 @@ def _write(built: BuiltDataset, output_dir: Path, storage_format: str) -> None:
                 path.rename(folder / path.name)
 
 
-def _given(data: str | None, csv_paths: list[Path], columns: list[str] | None) -> BuildInput:
+def _files_by_split(values: list[str] | None) -> dict[str, list[str]] | None:
+    """Split -> files, of `SPLIT=FILE`."""
+    from jasper_rag.dataset_layout import SPLITS
+
+    named: dict[str, list[str]] = {}
+    for value in values or ():
+        split, _, path = value.partition("=")
+        if split not in SPLITS or not path:
+            remedy = f"Write SPLIT=FILE with one of {', '.join(SPLITS)}, for example --csv-split train=pairs.csv."
+            raise InputError(f"{value!r} names no file of a split.", field="csv-split", remedy=remedy)
+        named.setdefault(split, []).append(path)
+    return named or None
+
+
+def _given(
+    data: str | None,
+    csv_paths: list[Path],
+    csv_splits: Mapping[Split, list[str]] | None,
+    columns: list[str] | None,
+) -> BuildInput:
     from jasper_rag.build.build_input import BuildInput
     from jasper_rag.text.original_csv import read_scored_pairs
     from jasper_rag.text.readers import read_retrieval_set
 
-    if (data is None) == (not csv_paths):
-        remedy = "Give --data, or --csv with a file of question-source pairs."
+    if [data is not None, bool(csv_paths), csv_splits is not None].count(True) != 1:
+        remedy = "Give --data, or --csv with a file of question-source pairs, or --csv-split with one for each split."
         raise InputError("one kind of input is expected.", field="data", remedy=remedy)
     if data is not None:
         return BuildInput(read_retrieval_set(data, columns=parse_columns(columns)))
-    return BuildInput.of_pairs(read_scored_pairs(csv_paths, _csv_columns(columns)), csv_paths[0].stem)
+    if csv_splits is not None:
+        by_split = {str(split): files for split, files in csv_splits.items()}
+        pairs, name = read_scored_pairs(by_split, _csv_columns(columns)), Path(csv_splits["train"][0]).stem
+    else:
+        pairs, name = read_scored_pairs(csv_paths, _csv_columns(columns)), csv_paths[0].stem
+    return BuildInput.of_pairs(pairs, name)
 
 
 def _csv_columns(columns: list[str] | None) -> dict[str, str]:

@@ -80,7 +80,8 @@ def convert_dataset(
         write_json(fresh / layout.CONFIG_FILE, _settings(opened, storage_format))
         if storage_format == "safetensors":
             # What the source left outside its checksums, such as scores that are mined anew, stays outside.
-            write_checksums(fresh, without=copied - named_files(opened.root) - {*layout.TEXT_FILES})
+            checked = {*layout.TEXT_FILES, *(f"{name}.safetensors" for name in layout.SIDE_TENSORS)}
+            write_checksums(fresh, without=copied - named_files(opened.root) - checked)
     return target
 
 

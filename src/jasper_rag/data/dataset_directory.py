@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -69,7 +70,10 @@ def open_dataset(
     tensors = {name: item.tensor for name, item in stored.items()}
     for fault in find_faults(tensors):
         _warn(root, fault)
-    negatives = HardNegatives(tensors.pop("hard_negatives"), tensors.pop("negative_tiers"), device)
+    tensors.pop(layout.NEGATIVE_SCORES, None)
+    clusters = tensors.pop(layout.SOURCE_CLUSTERS, None)
+    scores = _scores(root, stored)
+    negatives = HardNegatives(tensors.pop("hard_negatives"), tensors.pop("negative_tiers"), device, scores)
     splits: dict[str, Tensor] = {
         split: tensors.pop(f"{split}_idx") for split in layout.SPLITS if f"{split}_idx" in tensors
     }
@@ -85,6 +89,7 @@ def open_dataset(
         negatives=negatives,
         storage=storage,
         mapped=names,
+        source_clusters=None if clusters is None else clusters.to(device),
     )
 
 
@@ -108,31 +113,52 @@ def reload_negatives(opened: SteeringTensors) -> bool:
         _warn(opened.root, f"the old negatives stay: {error.path} {error.problem}")
         return False
     for name, stored in fresh.items():
-        check_tensor(stored, layout.TENSORS[name], sizes)
+        check_tensor(stored, layout.SPECS[name], sizes)
     ids, tiers = (fresh[name].tensor for name in layout.NEGATIVE_TENSORS)
     for fault in negative_faults(ids, opened.tensors["pair_index"].cpu(), sizes["n_sources"]):
         _warn(opened.root, fault)
-    opened.negatives.exchange(ids, tiers)
+    opened.negatives.exchange(ids, tiers, _scores(opened.root, fresh))
     return True
 
 
 def _read_negatives(storage: Storage, root: Path) -> dict[str, Stored]:
-    """Rows and tiers of one mining, at whatever moment another program is exchanging the two files.
+    """Rows and tiers of one mining, at whatever moment another program is exchanging them; scores if they are of it.
 
     Raises:
         UnreadableFile: One of them cannot be read, or they stay those of two minings.
     """
-    for _ in range(_ATTEMPTS):
+    for left in reversed(range(_ATTEMPTS)):
         before = _stamps(root)
         found = {name: _required(storage.read(layout.TENSORS[name]), name, root) for name in layout.NEGATIVE_TENSORS}
-        minings = {stored.mining for stored in found.values()}
-        # A file that does not say, of another program, goes with any.
-        if _stamps(root) == before and (len(minings) == 1 or None in minings):
-            return found
+        scores = _read_side(layout.NEGATIVE_SCORES, root)
+        settled = _stamps(root) == before and _of_one_mining(found)
+        # Scores that stay those of another mining are told of later; the rest can be served.
+        if settled and (left == 0 or _of_one_mining(found | scores)):
+            return found | scores
         recover(root)  # in case the writer was killed between the two
         time.sleep(_PAUSE)
     names = " and ".join(layout.NEGATIVE_TENSORS)
     raise UnreadableFile(f"{names} are of two minings", remedy="Mine them again: jasper mine.", path=root)
+
+
+def _of_one_mining(found: Mapping[str, Stored]) -> bool:
+    """A file that does not say, of another program, goes with any."""
+    minings = {stored.mining for stored in found.values()}
+    return len(minings) == 1 or None in minings
+
+
+def _scores(root: Path, stored: Mapping[str, Stored]) -> Tensor | None:
+    """Scores of these negatives; None where there are none, or another program has exchanged the negatives since."""
+    scores = stored.get(layout.NEGATIVE_SCORES)
+    if scores is None or scores.mining is None:
+        return None if scores is None else scores.tensor
+    mined = [stored[name] for name in layout.MINED_TENSORS]
+    if layout.mining_mark(one.tensor.numpy().tobytes() for one in mined) == scores.mining:
+        return scores.tensor
+    if mined[0].mining is not None:
+        fault = f"{layout.NEGATIVE_SCORES} are not those of {' and '.join(layout.NEGATIVE_TENSORS)}, and left out"
+        _warn(root, f"{fault}; one of the three files is damaged or of another mining")
+    return None
 
 
 def _stamps(root: Path) -> list[tuple[str, int, int]]:
@@ -155,10 +181,17 @@ def _read_all(storage: Storage, root: Path) -> tuple[dict[str, Stored], StoredKe
         if found is None and not spec.required:
             continue
         stored[name] = _required(found, name, root)
+    stored |= _read_side(layout.SOURCE_CLUSTERS, root)
     keywords = storage.read_keywords()
     if keywords is None:
         raise _missing(layout.KEYWORD_IDS, root)
     return stored, keywords
+
+
+def _read_side(name: str, root: Path) -> dict[str, Stored]:
+    """A tensor that may be missing, by its name."""
+    found = TensorFiles(root, suffixes=(".safetensors",)).read(layout.SIDE_TENSORS[name])
+    return {} if found is None else {name: found}
 
 
 def _required(found: Stored | None, name: str, root: Path) -> Stored:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from jasper_rag.data.balanced_order import balanced_order
 from jasper_rag.data.counter_random import permutation
 from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 
@@ -23,9 +25,10 @@ class EpochSampler(Sampler[int]):
         world_size: Number of processes.
         even: Give every rank equally many, leaving out up to `world_size - 1` samples of an epoch; training under DDP
             waits for ever where one rank has a batch more.
+        balanced: Serve every cluster equally often (`balanced_order`) instead of every sample once.
 
     Raises:
-        ValueError: `rank` is not below `world_size`.
+        ValueError: `rank` is not below `world_size`, or balanced without shuffling.
     """
 
     def __init__(
@@ -35,15 +38,21 @@ class EpochSampler(Sampler[int]):
         rank: int = 0,
         world_size: int = 1,
         even: bool = False,
+        balanced: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} processes")
+        if balanced and not shuffle:
+            raise ValueError("a balanced order is a random one, but shuffle is False")
         self.rank = rank
         self.world_size = world_size
         self._dataset = dataset
         self._shuffle = shuffle
         self._even = even
         self._start: tuple[int, int] | None = None
+        self._clusters: NDArray[np.int64] | None = None
+        if balanced:
+            self._clusters = dataset.tensors.tensors["pair_cluster_id"].cpu()[dataset.split_indices].numpy()
 
     def __len__(self) -> int:
         """Samples of a whole epoch for this rank; a position set does not change it."""
@@ -51,11 +60,18 @@ class EpochSampler(Sampler[int]):
         return shared + (not self._even and self.rank < left)
 
     def __iter__(self) -> Iterator[int]:
-        count, epoch = len(self._dataset), self._dataset.current_epoch
-        order = permutation(self._dataset.seed, epoch, count) if self._shuffle else np.arange(count)
-        mine = order[self.rank :: self.world_size][: len(self)]
+        epoch = self._dataset.current_epoch
+        mine = self._order(epoch)
         start = self._start[1] if self._start is not None and self._start[0] == epoch else 0
         yield from mine[start:].tolist()
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Places of this rank's samples in an epoch."""
+        count, seed = len(self._dataset), self._dataset.seed
+        if self._clusters is not None:
+            return balanced_order(self._clusters, seed, epoch, len(self), self.rank, self.world_size)
+        order = permutation(seed, epoch, count) if self._shuffle else np.arange(count)
+        return order[self.rank :: self.world_size][: len(self)]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the dataset, and with it the order."""

@@ -1,11 +1,15 @@
-"""What can be served but spoils training or its figures: counted at load, and warned of."""
+"""What can be served but spoils training or its figures: counted at load, and warned of.
+
+In numpy: torch would share each of these short computations out among threads, and on a busy machine wait for all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jasper_rag.dataset_layout import SPLITS
@@ -39,18 +43,18 @@ def negative_faults(negatives: Tensor, pair_index: Tensor, sources: int) -> list
         pair_index: int64 [n_pairs, 2], question and source.
         sources: Number of sources.
     """
-    questions = pair_index[:, 0]
-    known = (questions * sources + pair_index[:, 1]).sort().values
+    questions, answering = pair_index.numpy().T
+    known = np.sort(questions * sources + answering)
     repeated, answered, answers = 0, 0, 0
     for start in range(0, len(negatives), _BLOCK):
-        block = negatives[start : start + _BLOCK]
-        ordered = block.sort(dim=1).values
-        repeated += int((ordered[:, 1:] == ordered[:, :-1]).any(dim=1).sum())
+        block = negatives[start : start + _BLOCK].numpy()
+        ordered = np.sort(block, axis=1)
+        repeated += int((ordered[:, 1:] == ordered[:, :-1]).any(axis=1).sum())
         asked = questions[start : start + _BLOCK, None] * sources + block
-        place = torch.searchsorted(known, asked).clamp_(max=len(known) - 1)
+        place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
         positive = known[place] == asked
         answers += int(positive.sum())
-        answered += int(positive.any(dim=1).sum())
+        answered += int(positive.any(axis=1).sum())
     found = []
     if repeated:
         found.append(f"{repeated} of {len(negatives)} pairs have duplicate negatives, which then count double")
@@ -69,9 +73,9 @@ def _split_faults(splits: Mapping[str, Tensor], pair_index: Tensor, counts: tupl
     if left and not found:
         found.append(f"{left} of {len(pair_index)} pairs are in no split")
     for column, name in enumerate(("questions", "sources")):
-        used = {split: torch.zeros(counts[column], dtype=torch.bool) for split in splits}
+        used: dict[str, NDArray[np.bool_]] = {split: np.zeros(counts[column], dtype=np.bool_) for split in splits}
         for split, rows in splits.items():
-            used[split][pair_index[rows, column]] = True
+            used[split][pair_index.numpy()[rows.numpy(), column]] = True
         for one, other in combinations(used, 2):
             if shared := int((used[one] & used[other]).sum()):
                 found.append(

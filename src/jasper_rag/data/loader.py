@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ def create_loader(
     verify: bool | None = None,
     persistent_workers: bool | None = None,
     multiprocessing_context: str | None = None,
+    balanced: Literal["cluster"] | None = None,
 ) -> SteeringLoader:
     """Open one split of a dataset directory and serve it in batches; the train split is shuffled.
 
@@ -64,9 +65,12 @@ def create_loader(
         verify: See there.
         persistent_workers: Keep workers between epochs; None: keep them.
         multiprocessing_context: "fork", "spawn" or "forkserver"; None: the platform's own.
+        balanced: "cluster": batches of the train split have equally many samples of every cluster, give or take one,
+            which keeps a router from sending everything to the large ones. An epoch is as long as without; samples of
+            small clusters come several times in it, of large ones not all. Other splits stay as they are.
 
     Raises:
-        InputError: As for `JASPERSteeringDataset`; or workers are asked for a dataset on a GPU.
+        InputError: As for `JASPERSteeringDataset`; workers are asked for a dataset on a GPU; or another `balanced`.
         ValueError: `distributed` without an initialised process group, or a batch size below 1.
     """
     if batch_size < 1:
@@ -76,9 +80,12 @@ def create_loader(
     if num_workers and not on_cpu:
         problem = f"num_workers={num_workers} with a dataset on {dataset.device}"
         raise InputError(problem, remedy="A dataset on a device needs no workers: leave num_workers at 0.")
+    if balanced not in (None, "cluster"):
+        raise InputError(f"balanced={balanced!r}", remedy='Give "cluster", or leave it out.')
     rank, world_size = _place_among_processes() if distributed else (0, 1)
     training = split == "train"
-    sampler = EpochSampler(dataset, shuffle=training, rank=rank, world_size=world_size, even=training)
+    evenly = training and balanced is not None
+    sampler = EpochSampler(dataset, training, rank, world_size, even=training, balanced=evenly)
     loader = SteeringLoader(
         dataset,
         batch_size=batch_size,

@@ -18,10 +18,13 @@ class HardNegatives:
         ids: int64 [n_pairs, N], rows of sources.
         tiers: int64 [n_pairs, N], 1 to 4.
         device: Where they are to live.
+        scores: float32 [n_pairs, N], cosines they were mined for; None where they are not known. No batch holds them,
+            so workers keep those that they started with.
     """
 
-    def __init__(self, ids: Tensor, tiers: Tensor, device: torch.device) -> None:
+    def __init__(self, ids: Tensor, tiers: Tensor, device: torch.device, scores: Tensor | None = None) -> None:
         on_cpu = device.type == "cpu"
+        self.scores = None if scores is None else scores.to(device)
         self.ids = shared_copy(ids) if on_cpu else ids.to(device)
         self.tiers = shared_copy(tiers) if on_cpu else tiers.to(device)
         self._counter = shared_copy(torch.zeros(1, dtype=torch.int64))
@@ -43,12 +46,13 @@ class HardNegatives:
             if before % 2 == 0 and int(self._counter) == before:
                 return ids, tiers
 
-    def exchange(self, ids: Tensor, tiers: Tensor) -> None:
+    def exchange(self, ids: Tensor, tiers: Tensor, scores: Tensor | None = None) -> None:
         """Put others in their place, everywhere at once.
 
         Args:
             ids: int64 [n_pairs, N].
             tiers: int64 [n_pairs, N].
+            scores: float32 [n_pairs, N], or None where they are not known.
 
         Raises:
             ValueError: Another shape.
@@ -60,6 +64,7 @@ class HardNegatives:
         try:
             self.ids.copy_(ids)
             self.tiers.copy_(tiers)
+            self.scores = None if scores is None else scores.to(self.ids.device)
         finally:
             # Left odd, say by an interrupt, readers would wait for ever.
             self._counter += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,4 +24,7 @@ def shared_copy(tensor: Tensor) -> Tensor:
         return tensor.clone()
     memory = mmap.mmap(-1, tensor.nbytes)
     # The tensor keeps the mapping alive.
-    return torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
+    shared = torch.frombuffer(memory, dtype=tensor.dtype).view(tensor.shape)
+    # By numpy, in one thread: torch would have several take part, and on a busy machine wait for them.
+    np.copyto(shared.numpy(), tensor.cpu().numpy())
+    return shared

@@ -39,6 +39,7 @@ class SteeringTensors:
         negatives: Hard negatives of every pair.
         storage: Where they were read from, for negatives and mapped tensors.
         mapped: Names of the tensors that stay on disk.
+        source_clusters: Cluster of each source, int64 [n_sources]; None where the directory does not say.
     """
 
     root: Path
@@ -51,6 +52,7 @@ class SteeringTensors:
     negatives: HardNegatives
     storage: Storage
     mapped: frozenset[str] = frozenset()
+    source_clusters: Tensor | None = None
 
     def steering(
         self, pairs: NDArray[np.int64], questions: Tensor, clusters: Tensor, variants: NDArray[np.int64], out: Tensor
@@ -113,8 +115,8 @@ class SteeringTensors:
         """Bytes of all tensors that are not mapped."""
         lists = self.keywords
         held = [tensor for name, tensor in self.all_tensors().items() if name not in self.mapped]
-        held += [tensor for tensor in (lists.values, lists.offsets, lists.weights) if tensor is not None]
-        return sum(tensor.nbytes for tensor in held)
+        others = (lists.values, lists.offsets, lists.weights, self.source_clusters, self.negatives.scores)
+        return sum(tensor.nbytes for tensor in (*held, *others) if tensor is not None)
 
     def __getstate__(self) -> dict[str, Any]:
         # A map sent as a tensor would be read whole into shared memory.

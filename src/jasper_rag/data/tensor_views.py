@@ -84,3 +84,13 @@ class TensorViews(ABC):
     def negative_tiers(self) -> Tensor:
         """Tiers of every pair's negatives, int64 [n_pairs, N]."""
         return self.tensors.negatives.tiers
+
+    @property
+    def negative_scores(self) -> Tensor | None:
+        """Cosines for which the negatives were mined, [n_pairs, N]; None where they are not known."""
+        return self.tensors.negatives.scores
+
+    @property
+    def source_cluster_id(self) -> Tensor | None:
+        """Cluster of every source, int64 [n_sources]; None where the directory does not say."""
+        return self.tensors.source_clusters

@@ -1,16 +1,19 @@
 """Is a dataset directory what it says it is? One vectorised pass over what was read.
 
 What cannot be served is refused, with file, row, value and limit; what can be served but spoils training or its
-figures is counted and returned, to be warned of.
+figures is counted and returned, to be warned of. The looking is done in numpy: torch would share each of many short
+computations out among threads, and on a busy machine wait for all.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jasper_rag import dataset_layout as layout
@@ -43,7 +46,7 @@ def check_dataset(config: DatasetConfig, tensors: Mapping[str, Stored], keywords
 
     Args:
         config: Of the same directory.
-        tensors: By name of `dataset_layout.TENSORS`; all required ones are there.
+        tensors: By name of `dataset_layout.SPECS`; all required ones are there.
         keywords: The keyword lists.
 
     Raises:
@@ -51,7 +54,7 @@ def check_dataset(config: DatasetConfig, tensors: Mapping[str, Stored], keywords
     """
     sizes = _sizes(config, tensors)
     for name, stored in tensors.items():
-        check_tensor(stored, layout.TENSORS[name], sizes)
+        check_tensor(stored, layout.SPECS[name], sizes)
     _check_keywords(keywords, sizes)
     _check_splits(tensors)
 
@@ -112,22 +115,22 @@ def _below(key: str, sizes: Mapping[str, int]) -> Limit:
     return Limit(0, rows - 1, f"0 to {rows - 1}: {layout.COUNTED_TENSORS[key]} has {rows} rows")
 
 
-def _blocks(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Slices of a tensor along its first axis, each with its first row."""
-    numbers = tensor.numel() // max(len(tensor), 1)
+def _blocks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Slices of an array along its first axis, each with its first row."""
+    numbers = array.size // max(len(array), 1)
     rows = max(_BLOCK_NUMBERS // max(numbers, 1), 1)
-    for start in range(0, len(tensor), rows):
-        yield start, tensor[start : start + rows]
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
 
 
 def _check_range(stored: Stored, tensor: Tensor, limit: Limit, column: str = "") -> None:
     """One reading of the numbers: least and greatest; NaN shows in both."""
-    for start, block in _blocks(tensor):
-        least, greatest = (bound.item() for bound in block.aminmax())
+    for start, block in _blocks(tensor.numpy()):
+        least, greatest = block.min(), block.max()
         sound = math.isfinite(least) and math.isfinite(greatest)
         if not sound or least < limit.low or greatest > limit.high:
-            inside = torch.isfinite(block) & (block >= limit.low) & (block <= limit.high)
-            place = (~inside).nonzero()[0].tolist()
+            inside = np.isfinite(block) & (block >= limit.low) & (block <= limit.high)
+            place = np.argwhere(~inside)[0].tolist()
             where = ", ".join([f"row {start + place[0]}", *([column] if column else _columns(place[1:]))])
             problem = f"{where} is {block[tuple(place)].item()}; allowed: {limit.reason}"
             raise InputError(problem, remedy=_REMEDY, path=stored.path)
@@ -144,17 +147,18 @@ def _check_keywords(keywords: StoredKeywords, sizes: Mapping[str, int]) -> None:
     _check_form(offsets, "int64", [sizes["n_pairs"] + 1])
     links = len(lists.values)
     _check_range(offsets, lists.offsets, Limit(0, links, f"0 to {links}: there are {links} keyword rows"), "offset")
-    falls = (lists.offsets[1:] < lists.offsets[:-1]).nonzero()
-    if len(falls) or int(lists.offsets[0]) != 0 or int(lists.offsets[-1]) != links:
-        row = int(falls[0]) + 1 if len(falls) else (0 if int(lists.offsets[0]) else len(lists))
-        problem = f"offset {row} is {int(lists.offsets[row])}; offsets begin with 0, never fall and end with {links}"
+    bounds, rows = lists.offsets.numpy(), lists.values.numpy()
+    falls = np.flatnonzero(bounds[1:] < bounds[:-1])
+    if len(falls) or bounds[0] != 0 or bounds[-1] != links:
+        row = int(falls[0]) + 1 if len(falls) else (0 if bounds[0] else len(lists))
+        problem = f"offset {row} is {bounds[row]}; offsets begin with 0, never fall and end with {links}"
         raise InputError(problem, remedy=_REMEDY, path=path)
     limit = _below("n_keywords", sizes)
-    outside = ((lists.values < limit.low) | (lists.values > limit.high)).nonzero()
+    outside = np.flatnonzero((rows < limit.low) | (rows > limit.high))
     if len(outside):
         link = int(outside[0])
-        pair = int(torch.searchsorted(lists.offsets, link, right=True)) - 1
-        problem = f"row {pair} holds keyword {int(lists.values[link])}; allowed: {limit.reason}"
+        pair = int(np.searchsorted(bounds, link, side="right")) - 1
+        problem = f"row {pair} holds keyword {rows[link]}; allowed: {limit.reason}"
         raise InputError(problem, remedy=_REMEDY, path=path)
     if lists.weights is not None:
         weights = Stored(lists.weights, path)
@@ -164,18 +168,18 @@ def _check_keywords(keywords: StoredKeywords, sizes: Mapping[str, int]) -> None:
 
 def _check_splits(tensors: Mapping[str, Stored]) -> None:
     splits = [(split, tensors[f"{split}_idx"]) for split in layout.SPLITS if f"{split}_idx" in tensors]
-    owner = torch.full((len(tensors["pair_index"].tensor),), -1, dtype=torch.int8)
+    owner = np.full(len(tensors["pair_index"].tensor), -1, dtype=np.int8)
     for number, (split, stored) in enumerate(splits):
-        rows = stored.tensor
-        taken = (owner[rows] >= 0).nonzero()
+        rows = stored.tensor.numpy()
+        taken = np.flatnonzero(owner[rows] >= 0)
         if len(taken):
             row = int(taken[0])
             other = splits[int(owner[rows[row]])][0]
             problem = f"row {row} is pair {int(rows[row])}, which is in the {other} split too; allowed: one split"
             raise InputError(problem, remedy=_REMEDY, path=stored.path)
         owner[rows] = number
-        if len(rows) and int(torch.bincount(rows).max()) > 1:
-            ordered, order = rows.sort(stable=True)
-            row = int(order[1:][ordered[1:] == ordered[:-1]].min())
+        if len(rows) and np.bincount(rows).max() > 1:
+            order = np.argsort(rows, kind="stable")
+            row = int(order[1:][rows[order][1:] == rows[order][:-1]].min())
             problem = f"row {row} is pair {int(rows[row])}, which the {split} split has already; allowed: once"
             raise InputError(problem, remedy=_REMEDY, path=stored.path)

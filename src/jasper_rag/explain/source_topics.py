@@ -6,14 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jasper_rag.build.clustering import nearest_centroid
-from jasper_rag.build.dataset_files import SOURCE_CLUSTERS
 from jasper_rag.data.steering_tensors import SteeringTensors
-from jasper_rag.data.storage.tensor_files import TensorFiles
-from jasper_rag.data.validation import check_tensor
-from jasper_rag.dataset_layout import TensorSpec
 from jasper_rag.models.guard import unit
-
-_SPEC = TensorSpec(SOURCE_CLUSTERS, "int64", ("n_sources",), "", required=False, low=0, high="n_clusters")
 
 
 def source_topics(opened: SteeringTensors) -> NDArray[np.int64]:
@@ -24,17 +18,12 @@ def source_topics(opened: SteeringTensors) -> NDArray[np.int64]:
 
     Args:
         opened: The dataset.
-
-    Raises:
-        InputError: The file of clusters is damaged or does not fit.
     """
-    held = opened.tensors
-    sources, clusters = len(held["source_embs"]), len(held["centroid_embs"])
-    stored = TensorFiles(opened.root).read(_SPEC)
-    if stored is not None:
-        check_tensor(stored, _SPEC, {"n_sources": sources, "n_clusters": clusters})
-        kept: NDArray[np.int64] = stored.tensor.numpy()
+    if opened.source_clusters is not None:
+        kept: NDArray[np.int64] = opened.source_clusters.cpu().numpy()
         return kept
+    held = opened.tensors
+    clusters = len(held["centroid_embs"])
     vectors, centroids = unit(held["source_embs"].numpy()), unit(held["centroid_embs"].numpy())
     topics, _ = nearest_centroid(vectors, centroids)
     # Counted per (source, cluster) that occurs: a full table could be large.

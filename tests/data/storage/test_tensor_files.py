@@ -5,10 +5,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 from jasper_rag.data.storage.archives import verify_archive
@@ -46,6 +48,27 @@ def test_a_bare_pickle_is_refused(original: Any) -> None:
     with pytest.raises(InputError, match=r"pair_keyword_ids\.pt"):
         JASPERSteeringDataset(original.root, "train")
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.rand(3, 2), torch.zeros(0, 2), torch.tensor(2.0), torch.ones(3, dtype=torch.bfloat16)]
+)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_any_tensor_is_read_as_it_is(tmp_path: Path, tensor: torch.Tensor, mapped: bool) -> None:
+    save_file({"source_embs": tensor}, tmp_path / "source_embs.safetensors")
+    found = TensorFiles(tmp_path, mapped).read(TENSORS["source_embs"])
+    assert found is not None
+    torch.testing.assert_close(found.tensor, tensor, rtol=0, atol=0)
+
+
+def test_a_tensor_that_is_to_be_negated_is(original: Any) -> None:
+    expected = original.tensors["source_embs"]
+    negated = torch._neg_view(-expected)
+    assert negated.is_neg()
+    torch.save(negated, original.root / "source_embs.pt")
+    found = TensorFiles(original.root).read(TENSORS["source_embs"])
+    assert found is not None
+    np.testing.assert_array_equal(found.tensor.numpy(), expected.numpy())
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
@@ -50,7 +51,7 @@ class TensorFiles:
         if path is None:
             return None
         mapped = self.mapped and spec.dtype == "float32" and len(spec.shape) > 1
-        if spec.name in layout.NEGATIVE_TENSORS:
+        if spec.name in layout.MINED_TENSORS:
             # A snapshot of the bytes: its writer may cut the file at any moment, and a map would then end in SIGBUS.
             value, mining = _read_bytes(path)
             return Stored(_only_tensor(value, spec.name, path), path, mining=mining)
@@ -101,7 +102,7 @@ def _only_tensor(value: Any, name: str, path: Path) -> Tensor:
         value = value[name]
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         raise InputError(f"holds {type(value).__name__}; a dense tensor is expected", remedy=_REMEDY, path=path)
-    return value.detach()
+    return value.detach().resolve_neg()
 
 
 def _read_file(path: Path, mapped: bool) -> Any:
@@ -110,7 +111,15 @@ def _read_file(path: Path, mapped: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        return tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}
+        return tensors if mapped else {name: _copied(tensor) for name, tensor in tensors.items()}
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy of a contiguous tensor, made by one thread: torch's own would wait for others on a busy machine."""
+    if not tensor.numel():
+        return tensor.clone()
+    content = np.array(tensor.reshape(-1).view(torch.uint8).numpy())
+    return torch.from_numpy(content).view(tensor.dtype).view(tensor.shape)
 
 
 def _read_bytes(path: Path) -> tuple[Any, str | None]:
