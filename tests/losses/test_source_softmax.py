@@ -159,3 +159,25 @@ def test_works_without_gradient_and_leaves_its_inputs() -> None:
 def test_temperature_must_be_positive(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be positive"):
         loss(batch(), temperature)
+
+
+@pytest.mark.parametrize("chunk", [100_000, 9, 1])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_sources_get_a_gradient_on_request(chunk: int, frozen: bool) -> None:
+    given = batch(2)
+    sources = given.sources.requires_grad_()
+    given = given._replace(prediction=given.prediction.detach().requires_grad_(not frozen))
+    found = source_softmax(
+        given.prediction,
+        sources,
+        given.target,
+        given.masked,
+        temperature=0.3,
+        weight=given.weight,
+        chunk=chunk,
+        source_gradient=True,
+    )
+    inputs = [sources] if frozen else [sources, given.prediction]
+    expected = torch.autograd.grad(2 * reference(given, 0.3), inputs)
+    for mine, theirs in zip(torch.autograd.grad(2 * found, inputs), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jasper_rag.models.jasper_predictor import ACTIVATIONS, JASPERPredictor
+from jasper_rag.models.jasper_predictor import ACTIVATIONS, JASPERPredictor, JEPAPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
 
 DIM, HIDDEN, BATCH = 6, 8, 5
@@ -159,3 +160,99 @@ def test_a_predictor_without_paths_is_refused() -> None:
 def test_config_refuses(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(change))):
         JASPERPredictorConfig.model_validate(change)
+
+
+def documented_state(layers: int) -> dict[str, Tensor]:
+    """Keys and shapes of the documented network with LayerNorm and dropout: four modules per hidden layer."""
+    generator = torch.Generator().manual_seed(3)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part, inputs, outputs in [
+        ("question_encoder", DIM, HIDDEN),
+        ("steering_encoder", DIM, HIDDEN),
+        ("predictor_head", 2 * HIDDEN, DIM),
+    ]:
+        for layer in range(layers - 1):
+            width = HIDDEN if layer else inputs
+            shapes |= {f"{part}.{4 * layer}.weight": (HIDDEN, width), f"{part}.{4 * layer}.bias": (HIDDEN,)}
+            shapes |= {f"{part}.{4 * layer + 2}.{name}": (HIDDEN,) for name in ("weight", "bias")}
+        last = 4 * (layers - 1)
+        shapes |= {
+            f"{part}.{last}.weight": (outputs, HIDDEN if layers > 1 else inputs),
+            f"{part}.{last}.bias": (outputs,),
+        }
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_state_of_the_documented_network_loads_strictly(layers: int) -> None:
+    model, state = predictor(**DOCUMENTED, num_layers=layers), documented_state(layers)
+    assert list(model.state_dict()) == list(state)
+    model.load_state_dict(state)
+
+    def network(x: Tensor, part: str) -> Tensor:
+        for layer in range(layers - 1):
+            x = functional.linear(x, state[f"{part}.{4 * layer}.weight"], state[f"{part}.{4 * layer}.bias"])
+            norm = state[f"{part}.{4 * layer + 2}.weight"], state[f"{part}.{4 * layer + 2}.bias"]
+            x = functional.layer_norm(functional.gelu(x), (HIDDEN,), *norm)
+        last = f"{part}.{4 * (layers - 1)}"
+        return functional.linear(x, state[f"{last}.weight"], state[f"{last}.bias"])
+
+    latents = network(vectors(0), "question_encoder"), network(vectors(1), "steering_encoder")
+    expected = network(torch.cat(latents, dim=1), "predictor_head")
+    torch.testing.assert_close(model.eval()(vectors(0), vectors(1)), expected)
+    kept = model.get_latent_representations()
+    assert list(kept) == ["question_latent", "steering_latent"]
+    torch.testing.assert_close(tuple(kept.values()), latents)
+
+
+def test_parameters_of_the_documented_size() -> None:
+    model = predictor(**DOCUMENTED, embedding_dim=384, hidden_dim=512)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2_435_456
+    assert "total: 2,435,456" in model.get_model_summary()
+
+
+def test_a_dict_is_as_good_as_a_config() -> None:
+    given = {"embedding_dim": DIM, "hidden_dim": HIDDEN, "residual": False}
+    model = JASPERPredictor(given)
+    assert model.config == JASPERPredictorConfig.from_dict(given) == JASPERPredictorConfig(**given)
+    assert (model.embedding_dim, model.hidden_dim) == (DIM, HIDDEN)
+    for build in (JASPERPredictor, JASPERPredictorConfig.from_dict):
+        with pytest.raises(ValueError, match="hiden_dim"):
+            build({"hiden_dim": 3})
+
+
+def test_latents_are_those_of_the_last_pass() -> None:
+    model = predictor(dropout=0.0)
+    assert model.get_latent_representations() == {}
+    for seed in (0, 1):
+        model(vectors(seed))
+        kept = model.get_latent_representations()
+        assert torch.equal(kept["question_latent"], model.question_encoder(vectors(seed)))
+        assert torch.equal(kept["steering_latent"], model.steering_encoder(torch.zeros(BATCH, DIM)))
+        assert not any(latent.requires_grad for latent in kept.values())
+    kept["question_latent"].zero_()
+    assert model.get_latent_representations()["question_latent"].any()
+    alone = predictor(mlp=False)
+    alone(vectors(0))
+    assert alone.get_latent_representations() == {}
+    copied = copy.deepcopy(model)
+    assert list(copied.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.slow
+def test_compiles_into_one_graph() -> None:
+    model = predictor().eval()
+    randomise(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(vectors(0), vectors(1)), model(vectors(0), vectors(1)))
+
+
+def test_summary_names_every_part() -> None:
+    lines = predictor().get_model_summary().splitlines()
+    assert lines[0].startswith("JASPERPredictor(embedding_dim=6, hidden_dim=8, num_layers=3")
+    parts = ["question_map", "steering_map", "question_encoder", "steering_encoder", "predictor_head", "total"]
+    assert [line.strip().split(":")[0] for line in lines[1:]] == parts
+
+
+def test_the_plans_name() -> None:
+    assert JEPAPredictor is JASPERPredictor

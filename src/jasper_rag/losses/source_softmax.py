@@ -1,6 +1,6 @@
 """Exact softmax over every train source: the objective that carries the retrieval gain.
 
-Document vectors are frozen, so all M train sources fit one matrix and no negative needs to be sampled:
+All M train sources fit one matrix, so no negative needs to be sampled:
 
     L = mean_i w_i [ log( exp(z_i,t) + sum_{j not a known positive of i} exp(z_i,j) ) - z_i,t ],   z = P S^T / T
 
@@ -25,7 +25,14 @@ class _SourceSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, share: Tensor, scale: float
+        ctx: Any,
+        prediction: Tensor,
+        sources: Tensor,
+        target: Tensor,
+        masked: Tensor,
+        share: Tensor,
+        scale: float,
+        source_gradient: bool,
     ) -> Tensor:
         logits = (prediction * scale) @ sources.T
         rows = torch.arange(len(target), device=target.device)
@@ -38,16 +45,21 @@ class _SourceSoftmax(torch.autograd.Function):
         total = exponentials.sum(dim=1, keepdim=True)
         # The large numbers cancel first: log(total) would be lost beside a top of thousands.
         losses = total.log().squeeze(1) + (top.squeeze(1) - wanted)
-        if ctx.needs_input_grad[0]:
+        to_prediction, to_sources = ctx.needs_input_grad[0], source_gradient and ctx.needs_input_grad[1]
+        if to_prediction or to_sources:
             gradient = exponentials.div_(total)
             gradient[rows, target] -= 1.0
-            ctx.save_for_backward((gradient @ sources).mul_((share * scale).unsqueeze(1)))
+            factor = (share * scale).unsqueeze(1)
+            ctx.save_for_backward(
+                (gradient @ sources).mul_(factor) if to_prediction else None,
+                gradient.T @ (prediction * factor) if to_sources else None,
+            )
         return torch.dot(losses, share)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (prediction_gradient,) = ctx.saved_tensors
-        return prediction_gradient * gradients[0], None, None, None, None, None
+        to_prediction, to_sources = (None if saved is None else saved * gradients[0] for saved in ctx.saved_tensors)
+        return to_prediction, to_sources, None, None, None, None, None, None
 
 
 def source_softmax(
@@ -59,17 +71,19 @@ def source_softmax(
     temperature: float,
     weight: Tensor | None = None,
     chunk: int = 100_000,
+    source_gradient: bool = False,
 ) -> Tensor:
-    """Mean cross-entropy of each prediction against all sources; gradient flows to `prediction` only.
+    """Mean cross-entropy of each prediction against all sources, with gradient to `prediction`.
 
     Args:
         prediction: [B, D], usually of unit length.
-        sources: [M, D] frozen source vectors.
+        sources: [M, D] source vectors.
         target: int64 [B], row of the source each prediction should hit.
         masked: int64 [B, P], rows of every known positive of each query; -1 pads. The target may be among them.
         temperature: T > 0; cosines divided by T are the logits.
         weight: [B] non-negative, e.g. graded relevance; equal when None.
         chunk: Above this many sources the batch is cut into pieces so that no [B, M] block exceeds B x `chunk` numbers.
+        source_gradient: Gradient flows to `sources` too where they require it, at the price of a third [B, M] product.
 
     Returns:
         Scalar loss in nats.
@@ -85,15 +99,24 @@ def source_softmax(
     share = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
     pieces = max(1, -(-len(sources) // chunk))
     if pieces == 1:
-        return _apply(prediction, sources, target, masked, share, temperature)
+        return _apply(prediction, sources, target, masked, share, temperature, source_gradient)
     loss = prediction.new_zeros(())
     for rows in torch.arange(len(prediction), device=prediction.device).chunk(pieces):
-        loss = loss + _apply(prediction[rows], sources, target[rows], masked[rows], share[rows], temperature)
+        piece = prediction[rows], sources, target[rows], masked[rows], share[rows]
+        loss = loss + _apply(*piece, temperature, source_gradient)
     return loss
 
 
 def _apply(
-    prediction: Tensor, sources: Tensor, target: Tensor, masked: Tensor, share: Tensor, temperature: float
+    prediction: Tensor,
+    sources: Tensor,
+    target: Tensor,
+    masked: Tensor,
+    share: Tensor,
+    temperature: float,
+    source_gradient: bool,
 ) -> Tensor:
-    loss: Tensor = _SourceSoftmax.apply(prediction, sources, target, masked, share, 1.0 / temperature)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SourceSoftmax.apply(  # type: ignore[no-untyped-call]
+        prediction, sources, target, masked, share, 1.0 / temperature, source_gradient
+    )
     return loss

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +31,20 @@ class JASPERPredictor(nn.Module):
     `linear_path` off it is the documented network.
 
     Args:
-        config: Widths and paths.
+        config: Widths and paths, or a dict of them.
 
     Raises:
-        ValueError: If every path is switched off.
+        ValueError: If every path is switched off, or a dict holds an unknown key or a value out of range.
     """
 
-    def __init__(self, config: JASPERPredictorConfig) -> None:
+    def __init__(self, config: JASPERPredictorConfig | Mapping[str, Any]) -> None:
         super().__init__()
+        if not isinstance(config, JASPERPredictorConfig):
+            config = JASPERPredictorConfig.from_dict(config)
         if not (config.residual or config.linear_path or config.mlp):
             raise ValueError("a predictor needs at least one of residual, linear_path and mlp; all three are off.")
         self.config = config
+        self._latents: dict[str, Tensor] = {}
         dim, hidden = config.embedding_dim, config.hidden_dim
         if config.linear_path:
             self.question_map = _zero_map(dim)
@@ -73,9 +78,38 @@ class JASPERPredictor(nn.Module):
                 prediction = prediction + self.steering_map(steering_emb)
         if self.config.mlp:
             steering = torch.zeros_like(question_emb) if steering_emb is None else steering_emb
-            latent = torch.cat([self.question_encoder(question_emb), self.steering_encoder(steering)], dim=-1)
-            prediction = prediction + self.predictor_head(latent)
+            question_latent, steering_latent = self.question_encoder(question_emb), self.steering_encoder(steering)
+            if not torch.compiler.is_compiling():  # a compiled graph would have to keep them as outputs
+                self._latents = {
+                    "question_latent": question_latent.detach(),
+                    "steering_latent": steering_latent.detach(),
+                }
+            prediction = prediction + self.predictor_head(torch.cat([question_latent, steering_latent], dim=-1))
         return functional.normalize(prediction, dim=-1) if self.config.normalize_output else prediction
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, the width of questions, steering and predictions."""
+        return self.config.embedding_dim
+
+    @property
+    def hidden_dim(self) -> int:
+        """H, the width of the latents."""
+        return self.config.hidden_dim
+
+    def get_latent_representations(self) -> dict[str, Tensor]:
+        """{"question_latent", "steering_latent"}, [B, H] on the CPU, of the last forward pass; {} before any.
+
+        Passes of a compiled model leave none, nor does a predictor without the MLP.
+        """
+        return {name: latent.to("cpu", copy=True) for name, latent in self._latents.items()}
+
+    def get_model_summary(self) -> str:
+        """Settings and number of parameters, part by part, for people."""
+        config = ", ".join(f"{name}={value}" for name, value in self.config.model_dump().items())
+        parts = [(name, sum(each.numel() for each in part.parameters())) for name, part in self.named_children()]
+        lines = [f"  {name}: {count:,} parameters" for name, count in parts]
+        return "\n".join([f"JASPERPredictor({config})", *lines, f"  total: {sum(count for _, count in parts):,}"])
 
     def _check(self, question_emb: Tensor, steering_emb: Tensor | None) -> None:
         if question_emb.shape[-1] != self.config.embedding_dim:
@@ -109,3 +143,6 @@ def _mlp(inputs: int, outputs: int, config: JASPERPredictorConfig) -> nn.Sequent
             nn.init.xavier_uniform_(layer.weight, gain=1 / math.sqrt(2))
             nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
+
+
+JEPAPredictor = JASPERPredictor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,3 +28,12 @@ class JASPERPredictorConfig(BaseModel):
     residual: bool = Field(True, description="Add the question: an untrained predictor then returns it unchanged.")
     linear_path: bool = Field(True, description="Linear maps of question and steering beside the MLP, starting at 0.")
     mlp: bool = Field(True, description="The two encoders and the head; off, only the linear maps are left.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The same as keyword arguments.
+
+        Raises:
+            ValueError: A key is unknown or a value out of range.
+        """
+        return cls.model_validate(dict(values))
