@@ -73,6 +73,30 @@ def put_comparison(metrics: Mapping[str, Any]) -> None:
     console.print(f"\n{metrics['verdict']}", soft_wrap=True)
 
 
+def put_steering(metrics: Mapping[str, Any]) -> None:
+    """Ranking metrics by steering variant on stdout, the plain question first."""
+    table = Table(title=f"{metrics['split']} split", title_justify="left", box=None)
+    table.add_column("asked with", no_wrap=True)
+    for name in ("nDCG@10", "R@10", "MRR@10"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for ending, name in _MODES.items():
+        if f"ndcg@10{ending}" in metrics:
+            figures = (f"{metrics[f'{measure}@10{ending}']:.3f}" for measure in ("ndcg", "recall", "mrr"))
+            table.add_row(name, *figures, style="bold" if not ending else "")
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+_MODES = {
+    "_question": "the question itself",
+    "": "the prediction, no steering",
+    "_centroid": "steered to the answer's topic (upper bound)",
+    "_keyword": "steered by the answer's keywords (upper bound)",
+    "_residual": "residual steering (upper bound)",
+}
+"""Ending of a metric's name -> what was asked with."""
+
+
 def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 

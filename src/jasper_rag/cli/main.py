@@ -10,16 +10,28 @@ import errno
 import io
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from jasper_rag.atomic_files import NO_ROOM
-from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search
+from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search, train
 from jasper_rag.errors import InputError
 
 INTERRUPTED = 130
 """Exit code of a program that was stopped with Ctrl-C."""
+
+_LOOKS: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+}
 
 app = typer.Typer(
     name="jasper",
@@ -28,17 +40,12 @@ app = typer.Typer(
     "Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={
-        "token_normalize_func": lambda token: token.replace("_", "-"),
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 110,
-    },
+    **_LOOKS,
 )
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.command("build")(build.build)
+app.command("train")(train.train)
 app.command("inspect")(inspect.inspect)
 app.command("mine")(mine.mine)
 app.command("search")(search.search)
@@ -55,22 +62,34 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Run the command line; bad input is a message and exit code 2, an interrupt is 130."""
+    """Run the command line."""
+    run(app, "jasper")
+
+
+def run_verb(verb: Callable[..., None], name: str) -> None:
+    """Run one verb as a program of its own, such as a script under `examples/`."""
+    alone = typer.Typer(add_completion=False, **_LOOKS)
+    alone.command()(verb)
+    run(alone, name)
+
+
+def run(program: typer.Typer, name: str) -> None:
+    """Run a program; bad input is a message and exit code 2, a fault of the system 1, an interrupt 130."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe of another encoding shows what it cannot write as an escape, not as an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="jasper")
+        program(prog_name=name)
     except InputError as error:
-        sys.stderr.write(f"jasper: {error}\n")
+        sys.stderr.write(f"{name}: {error}\n")
         raise SystemExit(2) from error
     except OSError as error:
-        sys.stderr.write(f"jasper: {_fault(error)}\n")
+        sys.stderr.write(f"{name}: {_fault(error)}\n")
         raise SystemExit(1) from error
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:  # typer has caught the interrupt
-            sys.stderr.write("jasper: interrupted; finished work is kept, the same command goes on from there.\n")
+            sys.stderr.write(f"{name}: interrupted; finished work is kept, the same command goes on from there.\n")
         raise
 
 

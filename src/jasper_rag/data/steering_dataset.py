@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +20,7 @@ from jasper_rag.data.batch_memory import BatchMemory
 from jasper_rag.data.conversion import convert_pt_to_hdf5
 from jasper_rag.data.curriculum import draw_variants
 from jasper_rag.data.dataset_directory import StorageFormat, open_dataset, reload_negatives, usable_device
+from jasper_rag.data.gathering import gathered
 from jasper_rag.data.shared_tensors import shared_copy
 from jasper_rag.data.steering_tensors import SteeringTensors
 from jasper_rag.data.tensor_views import TensorViews
@@ -132,11 +133,29 @@ class JASPERSteeringDataset(TensorViews, Dataset[SteeringSample]):
         Raises:
             IndexError: An index is negative or too large.
         """
+        places = self._places(indices)
+        return PreparedBatch(self._batch(self._rows[places], self._variants(places)))
+
+    def gather(self, indices: Sequence[int] | NDArray[np.int64] | Tensor, keys: Collection[str]) -> Batch:
+        """The batch of these samples with some of its keys only: embeddings that nobody asks for are not copied.
+
+        Args:
+            indices: Samples, [B].
+            keys: Of `BATCH_KEYS`; `negative_rows` gives the negatives' source rows, int64 [B, N].
+
+        Raises:
+            IndexError: An index is negative or too large.
+            KeyError: There is no such key.
+        """
+        places = self._places(indices)
+        return gathered(self.tensors, self._rows[places], self._variants(places), keys)
+
+    def _places(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> NDArray[np.int64]:
         places = np.asarray(indices, dtype=np.int64)
         if places.size and not 0 <= places.min() <= places.max() < len(self._rows):
             bad = places[(places < 0) | (places >= len(self._rows))][0]
             raise IndexError(f"sample {bad}; the {self.split} split has 0 to {len(self._rows) - 1}")
-        return PreparedBatch(self._batch(self._rows[places], self._variants(places)))
+        return places
 
     def _batch(self, rows: NDArray[np.int64], variants: NDArray[np.int64]) -> Batch:
         opened = self.tensors

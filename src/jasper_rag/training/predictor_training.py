@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import nn
 
 from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries
 from jasper_rag.embedding.vectors import Vectors
-from jasper_rag.losses.source_softmax import source_softmax
-from jasper_rag.metrics.ranking import ndcg
+from jasper_rag.losses.jasper_losses import JASPERMultiObjectiveLoss
+from jasper_rag.losses.loss_config import LossConfig
+from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
-from jasper_rag.progress import progress_bar
+from jasper_rag.training.batch_source import PairBatches
+from jasper_rag.training.jasper_trainer import JASPERTrainer
+from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
 from jasper_rag.training.predictor_training_config import PredictorTrainingConfig
-from jasper_rag.training.schedules import geometric
+from jasper_rag.training.retrieval_validation import SplitRetrieval
+from jasper_rag.training.schedules import build_scheduler
 from jasper_rag.training.training_pairs import TrainingPairs
 
 HistoryRow = dict[str, float]
@@ -71,13 +73,60 @@ def train_predictor(
         strength: Share of the trained map that dev is asked with, and that is kept.
     """
     started = time.process_time()
-    generator = torch.Generator().manual_seed(seed)
-    # Initial weights and dropout draw from the CPU generator, which belongs to the caller (so do those of GPUs).
+    # Initial weights draw from the CPU generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start).train()
-        model, history, best_ndcg = _run_steps(pairs, dev, documents, model, config, generator, strength)
-    return TrainedPredictor(model, tuple(history), best_ndcg, time.process_time() - started)
+        model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start)
+    source = PairBatches(pairs, config.batch_size, seed)
+    loss = LossConfig(
+        lambda_jasper=0,
+        lambda_contrastive=1,
+        lambda_centroid=0,
+        lambda_vicreg=0,
+        contrastive_temperature=config.temperature,
+    )
+    settings = _trainer_config(config, len(source), seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+    )
+    trainer = JASPERTrainer(
+        settings,
+        model,
+        EMAEncoder(nn.Identity()),
+        JASPERMultiObjectiveLoss.from_config(loss),
+        optimizer,
+        source,
+        scheduler=build_scheduler(optimizer, settings, len(source), config.steps),
+        loss=loss,
+        validation=SplitRetrieval(dev, documents),
+        evaluated=lambda _: weakened(model, strength),
+    )
+    history = trainer.fit()
+    trainer.load_best()
+    best_ndcg = trainer.best_metric[1]
+    assert best_ndcg is not None
+    return TrainedPredictor(model.eval(), tuple(history), best_ndcg, time.process_time() - started)
+
+
+def _trainer_config(config: PredictorTrainingConfig, steps_per_epoch: int, seed: int) -> JASPERTrainerConfig:
+    """A geometric ramp of the learning rate, with dev asked every few steps; nothing is written."""
+    return JASPERTrainerConfig(
+        batch_size=config.batch_size,
+        num_epochs=-(-config.steps // steps_per_epoch),
+        max_steps=config.steps,
+        schedule="ramp",
+        learning_rate=config.learning_rate_end,
+        learning_rate_start=config.learning_rate_start,
+        weight_decay=config.weight_decay,
+        max_grad_norm=0,
+        validate_every_n_epochs=0,
+        validate_every_n_steps=max(1, config.steps // config.evaluations),
+        early_stopping_patience=config.patience,
+        log_every_n_steps=config.steps,
+        seed=seed,
+        device="cpu",
+        checkpoint_dir=None,
+    )
 
 
 def predict(model: JASPERPredictor, questions: Vectors, steering: Vectors | None = None) -> Vectors:
@@ -113,91 +162,3 @@ def weakened(model: JASPERPredictor, strength: float) -> JASPERPredictor:
         weaker.question_map.weight.mul_(strength)
         weaker.steering_map.weight.mul_(strength)
     return weaker
-
-
-def dev_ndcg(query_vectors: Vectors, dev: EmbeddedQueries, documents: DocumentVectors, k: int = 10) -> float:
-    """Mean nDCG@k of `query_vectors` [Q, D] searched in the whole corpus."""
-    return float(ndcg(documents.top_k(query_vectors, k)[1], dev.judgements, k).mean())
-
-
-def _run_steps(
-    pairs: TrainingPairs,
-    dev: EmbeddedQueries,
-    documents: DocumentVectors,
-    model: JASPERPredictor,
-    config: PredictorTrainingConfig,
-    generator: torch.Generator,
-    strength: float,
-) -> tuple[JASPERPredictor, list[HistoryRow], float]:
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate_start, betas=(0.9, 0.99), weight_decay=config.weight_decay
-    )
-    question_ndcg = dev_ndcg(dev.vectors, dev, documents)
-    kept = weakened(model, strength)
-    asked = predict(kept, dev.vectors)
-    start_ndcg = question_ndcg if np.array_equal(asked, dev.vectors) else dev_ndcg(asked, dev, documents)
-    best_ndcg, best_state, since_best = start_ndcg, copy.deepcopy(kept.state_dict()), 0
-    history: list[HistoryRow] = []
-    interval = max(1, config.steps // config.evaluations)
-    loss_sum = torch.zeros(())
-    batches = _batches(len(pairs), config.batch_size, generator)
-    with progress_bar(config.steps, "training", "step") as bar:
-        for step in range(config.steps):
-            rate = geometric(config.learning_rate_start, config.learning_rate_end, step, config.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss_sum += _step(model, optimizer, pairs, next(batches), config.temperature)
-            bar.update(1)
-            if (step + 1) % interval:
-                continue
-            kept = weakened(model, strength)
-            score = dev_ndcg(predict(kept, dev.vectors), dev, documents)
-            history.append(
-                {
-                    "step": float(step + 1),
-                    "epoch": (step + 1) * min(config.batch_size, len(pairs)) / len(pairs),
-                    "train/total": float(loss_sum) / interval,
-                    "train/lr": rate,
-                    "val/ndcg@10": score,
-                    "val/ndcg@10_question": question_ndcg,
-                }
-            )
-            loss_sum.zero_()
-            bar.set_postfix_str(f"dev nDCG@10 {score:.4f} (question alone {question_ndcg:.4f})")
-            if score > best_ndcg:
-                best_ndcg, best_state, since_best = score, copy.deepcopy(kept.state_dict()), 0
-            else:
-                since_best += 1
-                # A few dev questions stand still while the rate is small: no giving up before half of the way.
-                moved = best_ndcg > start_ndcg or 2 * (step + 1) >= config.steps
-                if moved and since_best >= config.patience:
-                    break
-    model.load_state_dict(best_state)
-    return model.eval(), history, best_ndcg
-
-
-def _step(
-    model: JASPERPredictor, optimizer: torch.optim.Optimizer, pairs: TrainingPairs, batch: Tensor, temperature: float
-) -> Tensor:
-    questions, targets = pairs.pairs[batch].unbind(1)
-    prediction = functional.normalize(model(pairs.questions[questions]), dim=1)
-    loss = source_softmax(
-        prediction,
-        pairs.sources,
-        targets,
-        pairs.known_positives[questions],
-        temperature=temperature,
-        weight=pairs.relevance[batch],
-    )
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    optimizer.step()
-    return loss.detach()
-
-
-def _batches(pairs: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches of pair rows: each pass is a fresh permutation, the short last batch of a pass is dropped."""
-    size = min(batch_size, pairs)
-    while True:
-        order = torch.randperm(pairs, generator=generator)
-        yield from torch.split(order[: pairs - pairs % size], size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ class TrainingPairs:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def to(self, device: torch.device | str) -> TrainingPairs:
+        """The same on another device."""
+        return TrainingPairs(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def training_pairs(embedded: EmbeddedSet, split: str = "train") -> TrainingPairs:
     """Pairs of one split of `embedded`.
@@ -67,7 +71,7 @@ def training_pairs(embedded: EmbeddedSet, split: str = "train") -> TrainingPairs
     sources = embedded.vectors.select(documents)
     # All passages of a known positive are known positives.
     passage_rows, pair_of_passage = sources.rows_of(source_rows)
-    positives = _known_positives(queries.texts, question_rows[pair_of_passage], passage_rows)
+    positives = known_positives(_text_groups(queries.texts), question_rows[pair_of_passage], passage_rows)
     targets = _nearest_passages(sources, queries.vectors, question_rows, source_rows)
     return TrainingPairs(
         questions=torch.from_numpy(np.ascontiguousarray(queries.vectors)),
@@ -90,13 +94,22 @@ def _nearest_passages(
     return np.array(targets, dtype=np.int64)
 
 
-def _known_positives(texts: Sequence[str], question_rows: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
-    """Source rows by question, int64 [Q, W]: questions of equal text share theirs, whatever their ids."""
-    first: dict[str, int] = {}
-    group = np.array([first.setdefault(text_key(text, str(row)), row) for row, text in enumerate(texts)])
-    answered = np.unique(np.stack([group[question_rows], source_rows]), axis=1)
-    shared: np.ndarray = _padded_rows(answered[0], answered[1], len(texts))[group]
+def known_positives(question_group: np.ndarray, question_rows: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
+    """Source rows by question, int64 [Q, W], -1 pads: questions of one group share theirs.
+
+    Args:
+        question_group: int64 [Q], a row that stands for all questions of equal text.
+        question_rows: int64 [P], the question of each pair.
+        source_rows: int64 [P], its source.
+    """
+    answered = np.unique(np.stack([question_group[question_rows], source_rows]), axis=1)
+    shared: np.ndarray = _padded_rows(answered[0], answered[1], len(question_group))[question_group]
     return shared
+
+
+def _text_groups(texts: Sequence[str]) -> np.ndarray:
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(text_key(text, str(row)), row) for row, text in enumerate(texts)])
 
 
 def _padded_rows(question_rows: np.ndarray, source_rows: np.ndarray, questions: int) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""From settings and a dataset directory to a trainer, its figures and its files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jasper_rag.data.loader import SteeringLoader, create_loader
+from jasper_rag.data.steering_dataset import JASPERSteeringDataset
+from jasper_rag.errors import InputError
+from jasper_rag.losses.jasper_losses import JASPERMultiObjectiveLoss
+from jasper_rag.models.ema_encoder import EMAEncoder, identity_encoder
+from jasper_rag.models.jasper_predictor import JASPERPredictor
+from jasper_rag.training.jasper_trainer import JASPERTrainer
+from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
+from jasper_rag.training.monitoring import TrainingMonitor
+from jasper_rag.training.retrieval_validation import DatasetRetrieval
+from jasper_rag.training.run_config import RunConfig
+from jasper_rag.training.schedules import build_scheduler
+from jasper_rag.training.validation import predict, projection
+
+_LOG = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A trainer and what it was made of.
+
+    Args:
+        config: Every setting, with those of the dataset filled in.
+        trainer: Ready for `fit`.
+        monitor: Its monitor.
+        datasets: By split, over one copy of the tensors.
+    """
+
+    config: RunConfig
+    trainer: JASPERTrainer
+    monitor: TrainingMonitor
+    datasets: dict[str, JASPERSteeringDataset]
+
+    def measure(self, split: str) -> dict[str, float]:
+        """Ranking metrics of the model as it stands on a split, by steering variant."""
+        retrieval = DatasetRetrieval(self.datasets[split])
+        model, ema = self.trainer.model.eval(), self.trainer.ema_encoder.eval()
+        project = projection(ema) if self.config.ema.target == "ema" else None
+        with torch.no_grad():
+            return retrieval(lambda questions, steering: predict(model, questions, steering), project)
+
+
+def prepare_run(
+    config: RunConfig, dataset_dir: str | Path, output_dir: str | Path, *, distributed: bool = False
+) -> TrainingRun:
+    """Open the dataset and make the trainer.
+
+    Args:
+        config: Settings.
+        dataset_dir: A steering dataset.
+        output_dir: Of checkpoints, metrics, plots.
+        distributed: Share the train split among the processes of `torch.distributed`.
+
+    Raises:
+        InputError: The dataset is not sound or lacks a split, or the device cannot be used.
+    """
+    device = config.training.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    datasets = JASPERSteeringDataset.create_combined_splits(dataset_dir, device=device, seed=config.training.seed)
+    for split in (config.dataset.split_train, config.dataset.split_val):
+        if split not in datasets:
+            remedy = f"Set dataset.split_train and dataset.split_val to some of: {', '.join(datasets)}."
+            raise InputError(f"this dataset has no {split} split", path=dataset_dir, remedy=remedy)
+    config = _fitted_to(config, datasets[config.dataset.split_train])
+    for dataset in datasets.values():
+        dataset.curriculum = config.steering.schedule(dataset.tensors.config)
+    model = _model(config)
+    ema = EMAEncoder(
+        identity_encoder(config.model.embedding_dim).requires_grad_(config.ema.target == "ema"),
+        config.ema.tau_min,
+        config.ema.tau_max,
+        config.ema.schedule,
+    )
+    modules: list[nn.Module] = [model, *([ema.online_encoder] if config.ema.target == "ema" else [])]
+    optimizer = torch.optim.AdamW(
+        [parameter for module in modules for parameter in module.to(device).parameters()],
+        lr=config.training.learning_rate,
+        weight_decay=config.training.weight_decay,
+    )
+    train = _loader(datasets[config.dataset.split_train], config, distributed=distributed)
+    val = _loader(datasets[config.dataset.split_val], config, distributed=False)
+    per_epoch = -(-len(train) // config.training.gradient_accumulation_steps)
+    steps = min(
+        per_epoch * config.training.num_epochs, config.training.max_steps or per_epoch * config.training.num_epochs
+    )
+    monitor = TrainingMonitor(
+        output_dir, config.monitoring.use_wandb, config.monitoring.wandb_project, config.monitoring.wandb_name, config
+    )
+    settings = {
+        **config.training.model_dump(),
+        "device": str(device),
+        "checkpoint_dir": str(Path(output_dir) / CHECKPOINTS),
+    }
+    trainer = JASPERTrainer(
+        JASPERTrainerConfig.from_dict(settings),
+        model,
+        ema,
+        JASPERMultiObjectiveLoss.from_config(config.loss),
+        optimizer,
+        train,
+        val,
+        build_scheduler(optimizer, config.training, per_epoch, steps),
+        monitor,
+        loss=config.loss,
+        target=config.ema.target,
+    )
+    return TrainingRun(config, trainer, monitor, datasets)
+
+
+def _fitted_to(config: RunConfig, dataset: JASPERSteeringDataset) -> RunConfig:
+    """The settings with the width and the negatives of the dataset, which cannot be otherwise."""
+    values = config.to_dict()
+    for section, key, found in (
+        ("model", "embedding_dim", dataset.embedding_dim),
+        ("dataset", "n_neg", dataset.n_neg),
+    ):
+        given = values[section][key]
+        if given not in (None, found):
+            _LOG.warning(
+                "%s.%s is %s in the settings, %s in the dataset; %s is used", section, key, given, found, found
+            )
+        values[section][key] = found
+    return RunConfig(**values)
+
+
+def _model(config: RunConfig) -> JASPERPredictor:
+    # Initial weights draw from the CPU generator, which belongs to the caller.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.training.seed)
+        return JASPERPredictor(config.model)
+
+
+def _loader(dataset: JASPERSteeringDataset, config: RunConfig, *, distributed: bool) -> SteeringLoader:
+    # Tensors in memory are gathered by the loop itself; workers are for those that stay on disk.
+    workers = config.training.num_workers if dataset.tensors.mapped else 0
+    return create_loader(
+        dataset,
+        dataset.split,
+        config.training.batch_size,
+        num_workers=workers,
+        distributed=distributed,
+        pin_memory=config.training.pin_memory,
+    )
