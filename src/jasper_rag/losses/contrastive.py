@@ -161,8 +161,8 @@ def rows_among(answers: Tensor, rows: Tensor) -> Tensor:
     """
     ordered = rows.sort().values
     # Equal rows share the place of the first of them.
-    place = torch.searchsorted(ordered, rows)
-    found = torch.searchsorted(ordered, answers)
+    place = torch.searchsorted(ordered, rows.contiguous())
+    found = torch.searchsorted(ordered, answers.contiguous())
     absent = ordered[found.clamp_max(len(rows) - 1)] != answers
     hit = torch.zeros(len(answers), len(rows) + 1, dtype=torch.bool, device=rows.device)
     hit.scatter_(1, found.masked_fill(absent, len(rows)), True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jasper_rag.models.dropout import Dropout
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -23,12 +24,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class JASPERPredictor(nn.Module):
-    """Predict the answering source:  p = q + q W + s V + head([enc_q(q); enc_s(s)]).
+    """Predict the answering source:  p = q + q W + s V + m head([enc_q(q); enc_s(s)]).
 
     q is the residual path, W and V the linear path (both start at 0; W at the identity where the residual path is off),
     the rest the documented MLPs, whose last layer starts at 0 when a residual or linear path stands beside them. An
-    untrained predictor is therefore the identity and ranks exactly as the question does. With `residual` and
-    `linear_path` off it is the documented network.
+    untrained predictor is therefore the identity and ranks exactly as the question does. Hidden layers have length
+    sqrt(H), questions length 1: m = `mlp_scale` keeps an optimiser's equal steps from moving the MLP's part that much
+    further than the maps'. With `residual` and `linear_path` off it is the documented network.
 
     Args:
         config: Widths and paths, or a dict of them.
@@ -59,6 +61,7 @@ class JASPERPredictor(nn.Module):
             if config.residual or config.linear_path:
                 for parameter in self.predictor_head[-1].parameters():
                     nn.init.zeros_(parameter)
+        self._scale = config.mlp_scale if config.residual or config.linear_path else 1.0
 
     def forward(self, question_emb: Tensor, steering_emb: Tensor | None = None) -> Tensor:
         """Predicted source embeddings [B, D].
@@ -84,7 +87,8 @@ class JASPERPredictor(nn.Module):
                     "question_latent": question_latent.detach(),
                     "steering_latent": steering_latent.detach(),
                 }
-            prediction = prediction + self.predictor_head(torch.cat([question_latent, steering_latent], dim=-1))
+            correction = self.predictor_head(torch.cat([question_latent, steering_latent], dim=-1))
+            prediction = prediction + self._scale * correction
         return functional.normalize(prediction, dim=-1) if self.config.normalize_output else prediction
 
     @property
@@ -135,7 +139,7 @@ def _mlp(inputs: int, outputs: int, config: JASPERPredictorConfig) -> nn.Sequent
         if config.use_layer_norm:
             layers.append(nn.LayerNorm(config.hidden_dim))
         if config.dropout:
-            layers.append(nn.Dropout(config.dropout))
+            layers.append(Dropout(config.dropout))
         width = config.hidden_dim
     layers.append(nn.Linear(width, outputs))
     for layer in layers:

@@ -13,7 +13,7 @@ Activation = Literal["GELU", "ReLU", "SiLU", "Tanh", "ELU", "LeakyReLU"]
 class JASPERPredictorConfig(BaseModel):
     """What the predictor is made of; an unknown key is refused.
 
-    The first seven keys are those of the documented network; the last three are the paths around it.
+    The first seven keys are those of the documented network; the last four are the paths around it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +28,7 @@ class JASPERPredictorConfig(BaseModel):
     residual: bool = Field(True, description="Add the question: an untrained predictor then returns it unchanged.")
     linear_path: bool = Field(True, description="Linear maps of question and steering beside the MLP, starting at 0.")
     mlp: bool = Field(True, description="The two encoders and the head; off, only the linear maps are left.")
+    mlp_scale: float = Field(0.01, gt=0, description="Factor of the MLP's part where another path stands beside it.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
