@@ -34,7 +34,7 @@ def test_every_verb_is_offered(jasper: Command) -> None:
     for flag in ("--help", "-h"):
         outcome = jasper(flag)
         assert (outcome.code, outcome.err) == (0, "")
-        for part in ("fit", "search", "evaluate", "demo", "Exit codes: 0 done, 1 failed, 2 bad input"):
+        for part in ("fit", "train", "search", "evaluate", "demo", "Exit codes: 0 done, 1 failed, 2 bad input"):
             assert part in " ".join(outcome.out.split())
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from jasper_rag.build.build_config import BuildConfig
+from jasper_rag.build.build_input import BuildInput
+from jasper_rag.build.build_plan import plan_build
+from jasper_rag.build.dataset_builder import build_dataset
+from jasper_rag.build.dataset_files import write_dataset
 from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
+from jasper_rag.embedding.embedding_store import EmbeddingStore
+from jasper_rag.embedding.encoder_identity import EncoderIdentity
+from jasper_rag.embedding.vectors import Role
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors, unit
-from jasper_rag.text.records import Document
+from jasper_rag.text.records import Document, RetrievalSet
+from jasper_rag.training.run_config import RunConfig, load_run_config
+from jasper_rag.training.training_run import TrainingRun, prepare_run
 
 DOCUMENTS, DIM = 200, 16
 SPLITS = {"train": range(120), "dev": range(120, 200)}
@@ -41,3 +55,62 @@ def turned() -> EmbeddedSet:
         text_group=np.arange(DOCUMENTS),
         reports={},
     )
+
+
+class _Words:
+    """A bag of words in 8 dimensions."""
+
+    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
+        rows = [sum(map(self._vector, re.findall(r"[a-z]+", text.lower()))) for text in texts]
+        return unit(np.array(rows, dtype=np.float32).reshape(len(texts), 8))
+
+    def _vector(self, word: str) -> Vectors:
+        generator = np.random.default_rng(zlib.crc32(word.encode()))
+        return generator.standard_normal(8).astype(np.float32)
+
+    def identity(self) -> EncoderIdentity:
+        return EncoderIdentity(name="words-8", weights_sha256="8" * 64, dimension=8)
+
+
+@pytest.fixture(scope="package")
+def steering_root(synonym_set: RetrievalSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A steering dataset: 40 train, 5 val and 5 test pairs, 8 dimensions, 3 clusters, 3 negatives."""
+    kept = synonym_set.queries[:50]
+    qrels = {query.id: synonym_set.qrels["all"][query.id] for query in kept}
+    small = RetrievalSet("small", synonym_set.documents[:50], kept, {"all": qrels})
+    config = BuildConfig.model_validate({"n_clusters": 3, "negatives": {"n_neg": 3}})
+    folder = tmp_path_factory.mktemp("steering")
+    built = build_dataset(plan_build(BuildInput(small), config), _Words(), EmbeddingStore(folder / "store"))
+    return write_dataset(built, folder / "dataset")
+
+
+TINY: dict[str, Any] = {
+    "model.embedding_dim": 8,
+    "model.hidden_dim": 8,
+    "model.num_layers": 2,
+    "model.dropout": 0.2,
+    "training.batch_size": 8,
+    "training.num_epochs": 3,
+    "training.warmup_epochs": 1,
+    "training.learning_rate": 0.01,
+    "training.device": "cpu",
+    "training.save_every_n_epochs": 1,
+    "dataset.n_neg": 3,
+}
+
+
+@pytest.fixture(scope="package")
+def configured() -> Callable[[dict[str, Any]], RunConfig]:
+    """Settings of a tiny run, with dotted changes."""
+    return lambda changes: load_run_config(None, TINY | changes)
+
+
+@pytest.fixture(scope="package")
+def prepared(steering_root: Path, configured: Callable[[dict[str, Any]], RunConfig]) -> Callable[..., TrainingRun]:
+    """A tiny run that writes into a directory, with dotted changes of its settings."""
+
+    def prepare(output_dir: Path, **changes: Any) -> TrainingRun:
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        return prepare_run(configured(dotted), steering_root, output_dir)
+
+    return prepare

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet
+from jasper_rag.metrics.ranking import ndcg
+from jasper_rag.models.guard import Vectors
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
 from jasper_rag.text.training_questions import PSEUDO, PSEUDO_DEV
 from jasper_rag.training import candidates
 from jasper_rag.training.candidates import (
-    FEWEST_DECIDING,
+    FILLED,
     HALF_WAY,
     LABELLED,
     PSEUDO_ALONE,
@@ -20,7 +23,7 @@ from jasper_rag.training.candidates import (
     Candidates,
     train_candidates,
 )
-from jasper_rag.training.predictor_training import dev_ndcg, predict, train_predictor, weakened
+from jasper_rag.training.predictor_training import predict, train_predictor, weakened
 from jasper_rag.training.predictor_training_config import PredictorTrainingConfig
 from jasper_rag.training.training_pairs import training_pairs
 
@@ -28,6 +31,11 @@ QUICK = PredictorTrainingConfig(
     temperature=0.03, steps=30, evaluations=6, batch_size=32, learning_rate_start=1e-3, learning_rate_end=3e-2
 )
 FEW, HELD_OUT = 8, 20
+
+
+def dev_ndcg(queries: Vectors, dev: EmbeddedQueries, documents: DocumentVectors) -> float:
+    """Mean nDCG@10 of vectors against all documents."""
+    return float(ndcg(documents.top_k(queries, 10)[1], dev.judgements, 10).mean())
 
 
 def part(queries: EmbeddedQueries, rows: range) -> EmbeddedQueries:
@@ -71,7 +79,7 @@ def test_dev_decides(turned: EmbeddedSet, helped: Candidates) -> None:
         assert found.dev_ndcg[found.chosen] == max(found.dev_ndcg.values()) == found.trained.best_ndcg
         # Held-out pseudo-questions fill the dev questions up.
         assert found.dev.ids[: len(turned.splits["dev"])] == turned.splits["dev"].ids
-        assert len(found.dev) == min(FEWEST_DECIDING, len(turned.splits["dev"]) + HELD_OUT)
+        assert len(found.dev) == min(FILLED, len(turned.splits["dev"]) + HELD_OUT)
         predictions = predict(found.trained.model, found.dev.vectors)
         assert dev_ndcg(predictions, found.dev, turned.vectors) == pytest.approx(found.trained.best_ndcg)
         assert found.cpu_seconds > found.trained.cpu_seconds
@@ -89,7 +97,7 @@ def test_good_sentences_help_and_are_among_the_questions(turned: EmbeddedSet, he
 
 
 def test_enough_dev_questions_decide_alone(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "FEWEST_DECIDING", len(turned.splits["dev"]))
+    monkeypatch.setattr(candidates, "FEWEST_REAL", len(turned.splits["dev"]))
     found = train_candidates(with_pseudo(turned, true=True), QUICK, 0)
     assert found.dev is turned.splits["dev"]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,10 @@ from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
-from jasper_rag.training import predictor_training
+from jasper_rag.training.batch_source import PairBatches
 from jasper_rag.training.predictor_training import TrainedPredictor, predict, train_predictor
 from jasper_rag.training.predictor_training_config import PredictorTrainingConfig
+from jasper_rag.training.retrieval_validation import SplitRetrieval
 from jasper_rag.training.training_pairs import training_pairs
 
 DIM = 16
@@ -149,9 +151,18 @@ def test_patience_stops_and_nothing_better_than_the_question_leaves_the_identity
 
 
 def test_patience_counts_from_the_best(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([0.5, 0.4, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9])  # the question alone, then the evaluations
-    monkeypatch.setattr(predictor_training, "dev_ndcg", lambda *arguments: next(scores))
+    scores = iter([0.4, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9])
+    original = SplitRetrieval.__call__
+    question = plain_ndcg(turned.splits["dev"].vectors, turned.splits["dev"], turned.vectors)
+
+    def scored(self: SplitRetrieval, *given: Any) -> dict[str, float]:
+        found = original(self, *given)
+        untrained = found["ndcg@10"] == found["ndcg@10_question"]
+        return found if untrained else found | {"ndcg@10": next(scores)}
+
+    monkeypatch.setattr(SplitRetrieval, "__call__", scored)
     trained = train(turned, patience=2, evaluations=10)
+    assert question < 0.7
     assert [row["val/ndcg@10"] for row in trained.history] == [0.4, 0.6, 0.6, 0.7, 0.1, 0.7]
     assert trained.best_ndcg == 0.7
 
@@ -178,12 +189,22 @@ def test_steps_and_evaluations_that_do_not_divide(turned: EmbeddedSet) -> None:
     assert [row["step"] for row in train(turned, steps=2, evaluations=30).history] == [1, 2]
 
 
-def test_every_pass_is_a_fresh_permutation_without_its_short_rest() -> None:
-    batches = predictor_training._batches(10, 4, torch.Generator().manual_seed(0))
-    passes = [torch.cat([next(batches), next(batches)]).tolist() for _ in range(3)]
-    assert all(len(set(rows)) == 8 and set(rows) <= set(range(10)) for rows in passes)
-    assert passes[0] != passes[1] != passes[2]
-    assert sorted(next(predictor_training._batches(3, 512, torch.Generator())).tolist()) == [0, 1, 2]
+def test_every_pass_sees_every_pair_once(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+    original = PairBatches.epoch
+
+    def watched(self: PairBatches, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        for batch in original(self, epoch, start):
+            seen.append(batch["target_rows"].tolist())
+            yield batch
+
+    monkeypatch.setattr(PairBatches, "epoch", watched)
+    history = train(turned, steps=7, evaluations=1, batch_size=40).history
+    passes = [sorted(row for rows in seen[start : start + 3] for row in rows) for start in (0, 3)]
+    assert passes == [list(range(120))] * 2
+    assert seen[0] != seen[3]
+    assert len(seen) == 7
+    assert history[-1]["epoch"] == pytest.approx(7 / 3)
 
 
 def test_predict_keeps_the_mode_and_takes_steering() -> None:

@@ -10,7 +10,7 @@ from jasper_rag.embedding.document_vectors import DocumentVectors, Passages
 from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet, text_groups
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.text.records import Document
-from jasper_rag.training.training_pairs import TrainingPairs, _known_positives, training_pairs
+from jasper_rag.training.training_pairs import TrainingPairs, _text_groups, known_positives, training_pairs
 
 TEXTS = {"a": "Alpha.", "b": "beta", "copy": "ALPHA", "dev": "gamma", "c": "delta", "unused": "epsilon"}
 
@@ -91,7 +91,8 @@ def test_a_train_split_without_a_pair_is_refused(train: Mapping[str, Mapping[str
 
 
 def test_questions_of_equal_text_share_their_known_positives() -> None:
-    known = _known_positives(["Who?", "What", "who"], np.array([0, 1, 2, 2]), np.array([3, 1, 2, 3]))
+    groups = _text_groups(["Who?", "What", "who"])
+    known = known_positives(groups, np.array([0, 1, 2, 2]), np.array([3, 1, 2, 3]))
     assert [sorted(row[row >= 0].tolist()) for row in known] == [[2, 3], [1], [2, 3]]
 
 

@@ -14,6 +14,8 @@ import typer
 from jasper_rag.cli import console, options
 from jasper_rag.errors import InputError
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from jasper_rag.training.run_config import RunConfig
     from jasper_rag.training.training_run import TrainingRun
@@ -27,8 +29,14 @@ def train(
         Path | None, typer.Option("--config", help="YAML of settings, e.g. configs/jasper_base.yaml.")
     ] = None,
     output_dir: Annotated[
-        Path, typer.Option("--output-dir", parser=options.named_path, metavar="<path>", help="Folder to write.")
-    ] = Path("runs/jasper"),
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            parser=options.named_path,
+            metavar="<path>",
+            help="Folder to write. [default: runs/jasper]",
+        ),
+    ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Checkpoint to go on from.")] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs in all. [default: of the config]")
@@ -60,6 +68,7 @@ def train(
     if settings.dataset.path is None:
         remedy = "Give --dataset-dir, or dataset.path in the settings; `jasper build` makes one."
         raise InputError("no dataset to train on.", field="dataset-dir", remedy=remedy)
+    output_dir = output_dir or Path("runs/jasper")
     with console.talking(quiet), _distributed() as rank, _tracing(debug):
         metrics = _train(settings, output_dir, resume, rank)
     if not rank:
@@ -80,7 +89,7 @@ def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int
         run = prepare_run(settings, settings.dataset.path, output_dir, distributed=rank is not None)
         if resume is not None:
             epoch, _ = run.trainer.load_checkpoint(resume)
-            console.say(f"going on after epoch {epoch} of {resume}")
+            _LOG.info("going on after epoch %d of %s", epoch, resume)
         if not rank:
             write_yaml(output_dir / "config.yaml", run.config.to_dict())
         try:
@@ -89,7 +98,7 @@ def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int
             raise InputError(str(error), path=output_dir, remedy=error.remedy) from error
         if rank:
             return {}
-        metrics = _measured(run, output_dir)
+        metrics = _measured(run)
         write_json(output_dir / "metrics.json", metrics)
         run.monitor.export_history()
         run.monitor.plot_losses()
@@ -98,10 +107,9 @@ def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int
     return metrics
 
 
-def _measured(run: TrainingRun, output_dir: Path) -> dict[str, Any]:
+def _measured(run: TrainingRun) -> dict[str, Any]:
     """Figures of the best model on the test split, or on val where there is none."""
-    best = output_dir / "checkpoints" / "best.pt"
-    epoch, _ = run.trainer.load_checkpoint(best) if best.is_file() else (None, {})
+    epoch = run.trainer.load_best()
     split = "test" if "test" in run.datasets else run.config.dataset.split_val
     name, value = run.trainer.best_metric
     return {"split": split, "best_epoch": epoch, "best_metric": name, "best_value": value, **run.measure(split)}
@@ -112,7 +120,9 @@ def _show(metrics: Mapping[str, Any], output_dir: Path, *, as_json: bool, quiet:
         console.put_json(metrics)
     else:
         console.put_steering(metrics)
-    console.say(f"\n{metrics['best_metric']} {metrics['best_value']:.4f} at epoch {metrics['best_epoch']}", quiet=quiet)
+    if metrics["best_epoch"] is not None:
+        when = f"after epoch {metrics['best_epoch']}" if metrics["best_epoch"] >= 0 else "before training"
+        console.say(f"\n{metrics['best_metric']} {metrics['best_value']:.4f} {when}", quiet=quiet)
     console.say(f"checkpoints: {output_dir / 'checkpoints'}   plots: {output_dir / 'loss_curves.png'}", quiet=quiet)
 
 

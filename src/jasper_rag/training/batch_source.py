@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -9,18 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from jasper_rag.data.batch import BATCH_KEYS, Batch
 from jasper_rag.data.counter_random import permutation
 from jasper_rag.data.curriculum import Curriculum, draw_variants
 from jasper_rag.data.gathering import NEGATIVE_ROWS
-from jasper_rag.data.loader import SteeringLoader, set_epoch
+from jasper_rag.data.loader import SteeringLoader
 from jasper_rag.data.steering import along_the_line
 from jasper_rag.dataset_layout import VARIANTS
 from jasper_rag.losses.loss_config import LossConfig
 from jasper_rag.training.dataset_pairs import SplitPairs, split_pairs
 from jasper_rag.training.training_pairs import TrainingPairs
+
+_LOG = logging.getLogger(__name__)
 
 # Keys of a batch beside `BATCH_KEYS`: "target_rows" [B], "known_positives" [B, W] and `NEGATIVE_ROWS` [B, N] are rows
 # of `BatchSource.sources`; -1 pads.
@@ -42,16 +45,21 @@ class BatchSource(Protocol):
 
 
 class LoaderBatches:
-    """Whatever a loader yields: dictionaries with (some of) the documented keys.
+    """Whatever a loader yields: dictionaries with (some of) the documented keys; what is no tensor is left out.
+
+    What the loader draws from torch's CPU generator, or from one of its own, is a function of (seed, epoch), and
+    torch's generator is left as it was: a run that goes on in the middle of an epoch meets the same batches.
 
     Args:
         loader: Its dataset may carry `centroid_embs`.
         device: Where batches are moved.
+        seed: Of what the loader draws.
     """
 
-    def __init__(self, loader: DataLoader[Any], device: torch.device) -> None:
+    def __init__(self, loader: Any, device: torch.device, seed: int = 0) -> None:
         self._loader = loader
         self._device = device
+        self._seed = seed
         self.sources: Tensor | None = None
         self.centroids = _centroids(loader, device)
 
@@ -60,11 +68,25 @@ class LoaderBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch; skipped ones are read and left out."""
-        if hasattr(self._loader.dataset, "set_epoch"):
-            set_epoch(self._loader, epoch)
-        for number, batch in enumerate(self._loader):
+        _set_epoch(self._loader, epoch)
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0])
+        own = getattr(self._loader, "generator", None)
+        if own is not None:
+            own.manual_seed(seed)
+        numbers = torch.Generator().manual_seed(seed).get_state()
+        batches: Iterator[Any] | None = None
+        for number in range(len(self._loader)):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.set_state(numbers)
+                # The order is drawn with the first batch, not with the iterator.
+                batches = iter(self._loader) if batches is None else batches
+                batch = next(batches, None)
+                numbers = torch.default_generator.get_state()
+            if batch is None:
+                return
             if number >= start:
-                yield {key: tensor.to(self._device, non_blocking=True) for key, tensor in batch.items()}
+                tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+                yield {key: tensor.to(self._device, non_blocking=True) for key, tensor in tensors.items()}
 
 
 class DatasetBatches:
@@ -93,13 +115,16 @@ class DatasetBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, after the first `start` of them."""
-        set_epoch(self._loader, epoch)
+        _set_epoch(self._loader, epoch)
         sampler, size = self._loader.batch_sampler, self._loader.batch_size
         if sampler is None or size is None:
             raise ValueError("a loader in batches is needed")
-        self._loader.sampler_obj.set_position(start * size)
-        dataset = self._loader.dataset_obj
+        order, dataset = self._loader.sampler_obj, self._loader.dataset_obj
+        # The last batch of an epoch, or the last group of batches, may be a small one.
+        order.set_position(min(start * size, len(order)))
         for places in sampler:
+            if dataset.current_epoch != epoch:  # somebody else has read the same dataset meanwhile
+                dataset.set_epoch(epoch)
             found = dataset.gather(places, self._keys)
             batch = {key: tensor.to(self._device, non_blocking=True) for key, tensor in found.items()}
             if self._pairs is not None:
@@ -171,21 +196,28 @@ class PairBatches:
         return batch
 
 
-def source_of(loader: Any, loss: LossConfig | None, device: torch.device) -> BatchSource:
+def source_of(loader: Any, loss: LossConfig | None, device: torch.device, seed: int = 0) -> BatchSource:
     """The batches of whatever a trainer was given.
 
     A steering dataset in memory is gathered from without workers; one that stays on disk is read by its loader.
 
     Args:
-        loader: A `BatchSource`, a loader of `create_loader`, or any loader.
+        loader: A `BatchSource`, a loader of `create_loader`, or any loader with a length.
         loss: What the batches must hold; None: every documented key.
         device: Where they go.
+        seed: Of what any other loader draws.
     """
-    if not isinstance(loader, DataLoader):
+    if not isinstance(loader, DataLoader) and callable(getattr(loader, "epoch", None)):
         source: BatchSource = loader
         return source
-    if not isinstance(loader, SteeringLoader) or loader.dataset_obj.tensors.mapped:
-        return LoaderBatches(loader, device)
+    if not isinstance(loader, SteeringLoader):
+        return LoaderBatches(loader, device, seed)
+    if loader.dataset_obj.tensors.mapped:
+        if loss is not None and loss.negatives == "sources" and "target_rows" in needed_keys(loss):
+            _LOG.info(
+                "the dataset stays on disk: answers are contrasted with batch and hard negatives, not all sources"
+            )
+        return LoaderBatches(loader, device, seed)
     wanted = frozenset(BATCH_KEYS) if loss is None else needed_keys(loss)
     pairs = split_pairs(loader.dataset_obj) if loss is not None and "target_rows" in wanted else None
     return DatasetBatches(loader, wanted - {"target_rows"}, pairs, device)
@@ -222,10 +254,26 @@ def _rows(pairs: TrainingPairs, rows: Tensor) -> Batch:
     return {"target_rows": targets, "known_positives": pairs.known_positives[questions]}
 
 
+def dataset_of(loader: Any) -> Any:
+    """What a loader reads from, whatever part of it; None where it does not say."""
+    dataset = getattr(loader, "dataset_obj", None)
+    if dataset is None:
+        dataset = getattr(loader, "dataset", None)
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _set_epoch(loader: Any, epoch: int) -> None:
+    """Tell dataset and sampler, those that count epochs."""
+    for counting in (dataset_of(loader), getattr(loader, "sampler", None)):
+        if counting is not None and hasattr(counting, "set_epoch"):
+            counting.set_epoch(epoch)
+
+
 def _centroids(loader: Any, device: torch.device) -> Tensor | None:
     """`centroid_embs` of a loader's dataset, whatever it keeps them as."""
-    dataset = getattr(loader, "dataset_obj", getattr(loader, "dataset", None))
-    found = getattr(dataset, "centroid_embs", None)
-    return (
-        None if found is None else torch.as_tensor(np.asarray(found) if isinstance(found, list) else found).to(device)
-    )
+    found = getattr(dataset_of(loader), "centroid_embs", None)
+    if found is None:
+        return None
+    return torch.as_tensor(np.asarray(found) if isinstance(found, list) else found).to(device, torch.float32)

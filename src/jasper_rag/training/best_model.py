@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from jasper_rag.training.trainer_config import higher_is_better
 
@@ -23,15 +23,18 @@ class BestModel:
     def __init__(self, metric: str, patience: int | None = None) -> None:
         self.metric = metric
         self.value: float | None = None
-        self.weights: dict[str, Tensor] | None = None
+        self.weights: tuple[dict[str, Any], ...] | None = None
         self.step = 0
         self._sign = 1.0 if higher_is_better(metric) else -1.0
         self._patience = patience
         self._since = 0
         self._first: float | None = None
+        self._last: int | None = None
 
-    def improves(self, metrics: Mapping[str, float], step: int, model: nn.Module) -> bool:
-        """Take in one validation; whether it is the best so far: then `weights` are a copy of the model's.
+    def improves(self, metrics: Mapping[str, float], step: int, *modules: nn.Module) -> bool:
+        """Take in one validation; whether it is the best so far: then `weights` are copies of the modules'.
+
+        A second validation at the same step, say after a resume, does not count.
 
         Raises:
             ValueError: The metric is not among them.
@@ -39,13 +42,15 @@ class BestModel:
         if self.metric not in metrics:
             known = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise ValueError(f"best_metric {self.metric!r} is not measured; there are {known}.")
-        value = metrics[self.metric]
+        if step == self._last:
+            return False
+        value, self._last = metrics[self.metric], step
         if self._first is None:
             self._first = value
         better = not math.isnan(value) and (self.value is None or self._sign * value > self._sign * self.value)
         if better:
             self.value, self.step, self._since = value, step, 0
-            self.weights = copy.deepcopy(model.state_dict())
+            self.weights = tuple(copy.deepcopy(module.state_dict()) for module in modules)
         else:
             self._since += 1
         return better
@@ -71,10 +76,13 @@ class BestModel:
             "step": self.step,
             "since": self._since,
             "first": self._first,
+            "last": self._last,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; where another metric was watched, the count begins anew."""
-        if state.get("metric") == self.metric:
-            self.value, self.step = state["value"], int(state["step"])
-            self._since, self._first = int(state["since"]), state["first"]
+        """Go on from there, without `weights`; where another metric was watched, the count begins anew."""
+        if state.get("metric") != self.metric:
+            state = {"value": None, "step": 0, "since": 0, "first": None}
+        self.weights = None
+        self.value, self.step = state["value"], int(state["step"])
+        self._since, self._first, self._last = int(state["since"]), state["first"], state.get("last")

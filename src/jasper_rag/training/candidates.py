@@ -19,8 +19,8 @@ LABELLED, PSEUDO_ALONE, PSEUDO_FIRST = "labelled", "pseudo", "pseudo, then label
 HALF_WAY = 0.5
 """Share kept of a map trained on pseudo-questions: these quote their documents, so all of it goes too far."""
 
-FEWEST_DECIDING = 300
-"""Held-out pseudo-questions fill the dev questions up to this many."""
+FEWEST_REAL, FILLED = 60, 300
+"""With fewer dev questions than the first number, held-out pseudo-questions fill them up to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _train_half_way(
 
 
 def _filled(dev: EmbeddedQueries, held_out: EmbeddedQueries, seed: int) -> EmbeddedQueries:
-    missing = max(0, FEWEST_DECIDING - len(dev))
+    missing = FILLED - len(dev) if len(dev) < FEWEST_REAL else 0
     rows = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:missing])
     if not len(rows):
         return dev

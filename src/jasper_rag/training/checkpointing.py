@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,25 @@ from jasper_rag.errors import InputError
 
 FORMAT_VERSION = 1
 
-REQUIRED = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "global_step", "epoch", "metrics")
+BEST, FINAL = "best.pt", "final.pt"
+
+REQUIRED: Mapping[str, type] = {
+    "model_state_dict": dict,
+    "ema_state_dict": dict,
+    "optimizer_state_dict": dict,
+    "global_step": int,
+    "epoch": int,
+    "metrics": dict,
+}
+"""Keys that every checkpoint has, and the types of their values."""
+
+_REMEDY = "Give a checkpoint of a training run."
+
+# What torch raises for a file that was cut short, damaged or made by something else; an OSError (EINVAL) is among it.
+_UNREADABLE = (
+    *(_torch_reader.UnpicklingError, RuntimeError, OSError, EOFError, zipfile.BadZipFile),
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
+)
 
 _PERIODIC = re.compile(r"epoch_(\d{4,})\.pt")
 
@@ -45,17 +64,22 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     if not path.is_file():
         raise InputError("there is no checkpoint here.", path=path, remedy=_there_are(path))
     try:
-        # `weights_only`: nothing in the file is executed.
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (_torch_reader.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        problem = (
-            f"cannot be read as a checkpoint ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
-        )
+        with path.open("rb") as file:
+            # `weights_only`: nothing in the file is executed.
+            state = torch.load(file, map_location=device, weights_only=True)
+    except PermissionError:
+        raise
+    except _UNREADABLE as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        problem = f"cannot be read as a checkpoint ({said})."
         remedy = "Use another checkpoint; files that hold more than tensors and plain values are refused."
         raise InputError(problem, path=path, remedy=remedy) from error
     missing = [key for key in REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
-        raise InputError(f"lacks {', '.join(missing)}.", path=path, remedy="Give a checkpoint of a training run.")
+        raise InputError(f"lacks {', '.join(missing)}.", path=path, remedy=_REMEDY)
+    wrong = [key for key, kind in REQUIRED.items() if not isinstance(state[key], kind)]
+    if wrong:
+        raise InputError(f"{wrong[0]} is a {type(state[wrong[0]]).__name__}.", path=path, remedy=_REMEDY)
     version = state.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         remedy = "Use the version of jasper-rag that wrote it, or train again."
@@ -68,10 +92,13 @@ def periodic_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:04d}.pt"
 
 
-def rotate(folder: Path, keep: int) -> None:
-    """Remove all but the last `keep` periodic checkpoints; whatever else stands in the folder stays."""
+def rotate(folder: Path, keep: int, epoch: int) -> None:
+    """Remove all but the last `keep` periodic checkpoints up to an epoch; whatever else stands in the folder stays.
+
+    Later ones are of another run, or of one that went on from an earlier epoch: they say nothing about this one's.
+    """
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _PERIODIC.fullmatch(path.name))]
-    for _, path in sorted(found)[:-keep]:
+    for _, path in sorted(one for one in found if one[0] <= epoch)[:-keep]:
         path.unlink(missing_ok=True)
 
 

@@ -14,15 +14,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from jasper_rag.losses.jasper_losses import JASPERMultiObjectiveLoss
-from jasper_rag.losses.loss_config import LossConfig
+from jasper_rag.losses.loss_config import LossConfig, Negatives
 from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.progress import progress_bar
-from jasper_rag.training.batch_source import BatchSource, grouped, source_of
+from jasper_rag.training.batch_source import BatchSource, dataset_of, grouped, source_of
 from jasper_rag.training.best_model import BestModel
-from jasper_rag.training.checkpointing import periodic_path, rotate
+from jasper_rag.training.checkpointing import BEST, FINAL
+from jasper_rag.training.epoch_report import EpochReport
 from jasper_rag.training.health import HealthMonitor, require_finite
 from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
-from jasper_rag.training.metric_sums import MetricSums
 from jasper_rag.training.monitoring import TrainingMonitor
 from jasper_rag.training.objective import Objective, Target
 from jasper_rag.training.processes import is_first, share_parameters
@@ -87,24 +87,22 @@ class JASPERTrainer:
         self.history: list[Metrics] = []
         self._loss = loss
         self._evaluated = evaluated or (lambda trained: trained)
-        self._source: BatchSource = source_of(train_loader, loss, self.device)
-        self._train_loader = train_loader
-        objective = Objective(
-            *(loss_fn, ema_encoder, self._source, target), "sources" if loss is None else loss.negatives
-        )
+        self._source: BatchSource = source_of(train_loader, loss, self.device, self.config.seed)
+        self._dataset = dataset_of(train_loader)
+        negatives: Negatives = "sources" if loss is None else loss.negatives
+        objective = Objective(loss_fn, ema_encoder, self._source, target, negatives)
         self._step = TrainStep(model, ema_encoder, objective, optimizer, scheduler, self.config, self.device)
         self._validation = Validation(objective, val_loader, loss, validation, self.device)
         self._best = BestModel(self._validation.usable(self.config.best_metric), self.config.early_stopping_patience)
         clusters = None if self._source.centroids is None else len(self._source.centroids)
-        self._health = HealthMonitor(clusters, variance_scaled=loss is None or loss.vicreg_scale)
-        self._state = TrainerState(self.config.seed)
+        self._report = EpochReport(HealthMonitor(clusters, variance_scaled=loss is None or loss.vicreg_scale), monitor)
+        self._state = TrainerState(self.config.seed, self.device, learning_rate=self._step.rate)
         self._parts = TrainedParts(
             *(model, ema_encoder, optimizer, scheduler, self._step.scaler, self._state, self._best, self.history),
             config=self.config.model_dump(mode="json"),
         )
-        self._since_row = MetricSums(self.device)
         self._steps_per_epoch = -(-len(self._source) // self.config.gradient_accumulation_steps)
-        self._max_steps = 0
+        self._planned = self._steps_of(self.config.num_epochs)
         share_parameters([self.model, self.ema_encoder])
 
     @property
@@ -138,81 +136,78 @@ class JASPERTrainer:
             ValueError: `best_metric` is not measured.
         """
         epochs = self.config.num_epochs if num_epochs is None else num_epochs
-        self._max_steps = min(epochs * self._steps_per_epoch, self.config.max_steps or epochs * self._steps_per_epoch)
-        if self._state.epoch + 1 >= epochs or self.global_step >= self._max_steps:
-            _LOG.info("nothing left to train: %d of %d epochs are done", self._state.epoch + 1, epochs)
+        self._planned = self._steps_of(epochs)
+        if self._state.epoch + 1 >= epochs or self._finished():
+            why = ", and patience is at its end" if self._out_of_patience() else ""
+            _LOG.info("nothing left to train: %d of %d epochs are done%s", self._state.epoch + 1, epochs, why)
             return self.history
         if self.global_step == 0:
             self._consider(self.validate(prefix="val/"), epoch=-1)
-        with progress_bar(self._max_steps, "training", "step") as bar:
+        with progress_bar(self._planned, "training", "step") as bar:
             bar.update(self.global_step)
             for epoch in range(self._state.epoch + 1, epochs):
                 self._run_epoch(epoch, bar, last=epoch + 1 == epochs)
                 if self._finished():
                     break
         if self.config.checkpoint_dir is not None:
-            self.save_checkpoint(Path(self.config.checkpoint_dir) / "final.pt", self._state.epoch, self.history[-1])
+            metrics = self.history[-1] if self.history else {}
+            self.save_checkpoint(Path(self.config.checkpoint_dir) / FINAL, self._state.epoch, metrics)
         return self.history
 
     def _run_epoch(self, epoch: int, bar: Any, *, last: bool) -> None:
         started, config = time.perf_counter(), self.config
         losses = self.train_epoch(epoch, bar)
-        row: Metrics = {"epoch": epoch, "step": self.global_step}
-        row |= self._train_metrics(losses)
+        row: Metrics = {"epoch": epoch, "step": self.global_step, **self._train_metrics(losses)}
         row["epoch_time_s"] = time.perf_counter() - started
-        self._state.finish_epoch(epoch)
+        every = config.validate_every_n_epochs
         # An epoch cut short by a last step or by patience is over as well.
-        due = config.validate_every_n_epochs and (epoch + 1) % config.validate_every_n_epochs == 0
-        if due or (last and config.validate_every_n_epochs):
+        due = every > 0 and ((epoch + 1) % every == 0 or last or self._finished())
+        if due:
             row |= self.validate(prefix="val/")
+        if every or config.validate_every_n_steps is None:
             self.history.append(row)
+            self._report(epoch, row)
             self._consider(row, epoch)
             bar.set_postfix_str(self._validation.summary(row))
-        elif config.validate_every_n_steps is None:
-            self.history.append(row)
-        if config.validate_every_n_steps is None or due:
-            self._report(epoch, row)
-        saved = config.save_every_n_epochs and (epoch + 1) % config.save_every_n_epochs == 0
-        if saved and config.checkpoint_dir is not None:
-            folder = Path(config.checkpoint_dir)
-            self.save_checkpoint(periodic_path(folder, epoch), epoch, row)
-            if is_first():
-                rotate(folder, config.keep_last_n_checkpoints)
+        saved = config.save_every_n_epochs > 0 and (epoch + 1) % config.save_every_n_epochs == 0
+        if saved and config.checkpoint_dir is not None and is_first():
+            self._parts.save_periodic(config.checkpoint_dir, epoch, row, config.keep_last_n_checkpoints)
 
     def train_epoch(self, epoch: int, bar: Any = None) -> Metrics:
         """One pass over the train split, or what a checkpoint left of it; mean losses, by name.
 
         Args:
             epoch: From 0.
-            bar: A progress bar to move on.
+            bar: Progress of `fit`, whose limits hold then; None: the pass goes to its end.
 
         Raises:
-            TrainingDiverged: A loss is NaN or infinite.
+            TrainingDiverged: A loss is NaN or infinite, or a weight.
         """
-        config, state, bar = self.config, self._state, progress_bar(None, "epoch") if bar is None else bar
+        config, state = self.config, self._state
         self._begin(epoch)
-        sums = MetricSums(self.device)
-        sums.load_state_dict(state.partial_sums)
+        sums = state.epoch_sums
         batches = self._source.epoch(epoch, state.step_in_epoch * config.gradient_accumulation_steps)
-        with state.randomness(self.device):
+        with state.randomness():
             for group in grouped(batches, config.gradient_accumulation_steps):
-                found = self._step(group, state.global_step, self._max_steps)
+                found = self._step(group, state.global_step, self._planned)
                 state.global_step += 1
                 state.step_in_epoch += 1
+                state.learning_rate = self._step.rate
                 size = sum(len(batch["question_emb"]) for batch in group)
                 sums.add(found, size)
-                bar.update(1)
-                if state.global_step % config.log_every_n_steps == 0:
-                    require_finite(sums.means(), f"step {state.global_step:,}")
+                self._step.stop_if_diverged(found, sums, state.global_step)
                 if config.validate_every_n_steps is not None:
-                    self._since_row.add(found, size)
+                    state.interval_sums.add(found, size)
                     if state.global_step % config.validate_every_n_steps == 0:
-                        state.partial_sums = sums.state_dict()
-                        self._row_within(epoch, bar)
-                if self._finished():
-                    break
+                        self._row_within(epoch)
+                if bar is not None:
+                    bar.update(1)
+                    if self._finished():
+                        break
         means = sums.means()
         require_finite(means, f"epoch {epoch}")
+        self._step.require_finite_weights(f"epoch {epoch}")
+        state.finish_epoch(epoch)
         return means
 
     def validate(self, prefix: str = "") -> Metrics:
@@ -243,60 +238,63 @@ class JASPERTrainer:
         Raises:
             InputError: There is none, it is damaged, or it is of another model.
         """
-        epoch, metrics = self._parts.load(path, self.device)
-        epochs = [row for row in self.history if "epoch_time_s" in row]
-        self._health.restore(epochs)
-        if self.monitor is not None:
-            self.monitor.restore(epochs)
+        epoch, metrics = self._parts.load(path)
+        self._report.restore(self.history)
         return epoch, metrics
 
-    def load_best(self) -> None:
-        """Put the best model of this `fit` into `model`; the model stays as it is where none was validated."""
-        if self._best.weights is not None:
-            self.model.load_state_dict(self._best.weights)
+    def load_best(self) -> int | None:
+        """Put the best weights into `model` and `ema_encoder`: of `best.pt`, or of this `fit` where it does not exist.
+
+        Returns:
+            Epoch of `best.pt`, -1 for the untrained model; None where it does not exist.
+        """
+        return self._parts.load_best(self.config.checkpoint_dir)
+
+    def _steps_of(self, epochs: int) -> int:
+        steps = epochs * self._steps_per_epoch
+        return min(steps, self.config.max_steps or steps)
 
     def _begin(self, epoch: int) -> None:
         self.model.train()
         self.ema_encoder.train()
+        self._state.begin_epoch(epoch)
         if self._loss is not None and isinstance(self.loss_fn, JASPERMultiObjectiveLoss):
             self.loss_fn.set_weights(self._loss.weights_at(epoch))
-        every, dataset = self.config.reload_negatives_every_n_epochs, getattr(self._train_loader, "dataset_obj", None)
-        if every and epoch and epoch % every == 0 and dataset is not None and self._state.step_in_epoch == 0:
-            dataset.reload_negatives()
+        every = self.config.reload_negatives_every_n_epochs
+        due = every and epoch and epoch % every == 0 and not self._state.step_in_epoch
+        if due and hasattr(self._dataset, "reload_negatives"):
+            self._dataset.reload_negatives()
 
     def _train_metrics(self, means: Metrics) -> Metrics:
-        found = means | self._step.rates(self.global_step, self._max_steps)
+        found = means | {"lr": self._state.learning_rate} | self._step.momentum(self.global_step, self._planned)
         return {f"train/{name}": value for name, value in found.items()}
 
-    def _row_within(self, epoch: int, bar: Any) -> None:
+    def _row_within(self, epoch: int) -> None:
         """Validate in the middle of an epoch."""
-        with self._state.outside():
-            means = self._since_row.means()
+        state = self._state
+        with state.outside():
+            means = state.interval_sums.taken()
             require_finite(means, f"step {self.global_step:,}")
-            self._since_row = MetricSums(self.device)
-            row: Metrics = {
-                "step": self.global_step,
-                "epoch": epoch + self._state.step_in_epoch / self._steps_per_epoch,
-            }
+            self._step.require_finite_weights(f"step {self.global_step:,}")
+            row: Metrics = {"step": self.global_step, "epoch": epoch + state.step_in_epoch / self._steps_per_epoch}
             row |= self._train_metrics(means) | self.validate(prefix="val/")
             self.history.append(row)
             self._consider(row, epoch - 1)
-        bar.set_postfix_str(self._validation.summary(row))
 
     def _consider(self, row: Metrics, epoch: int) -> None:
         """Keep the model if it is the best so far."""
+        if not any(name.startswith("val/") for name in row):
+            return  # not validated
         self._state.best_val_loss = min(self._state.best_val_loss, row.get("val/total", float("inf")))
-        better = self._best.improves(row, self.global_step, self._evaluated(self.model))
+        better = self._best.improves(row, self.global_step, self._evaluated(self.model), self.ema_encoder)
         if better and self.config.checkpoint_dir is not None:
-            self.save_checkpoint(Path(self.config.checkpoint_dir) / "best.pt", epoch, row)
+            self.save_checkpoint(Path(self.config.checkpoint_dir) / BEST, epoch, row)
 
     def _finished(self) -> bool:
-        progress = self.global_step / max(self._max_steps, 1)
-        return self.global_step >= self._max_steps > 0 or self._best.exhausted(progress)
+        return self.global_step >= self._planned or self._out_of_patience()
 
-    def _report(self, epoch: int, row: Metrics) -> None:
-        for warning in self._health.check(row):
-            _LOG.warning("%s", warning)
-        _LOG.info("epoch %d: %s", epoch, self._validation.summary(row))
-        if self.monitor is not None and is_first():
-            self.monitor.log_metrics(epoch, {name: value for name, value in row.items() if name != "epoch"})
+    def _out_of_patience(self) -> bool:
+        return self._best.exhausted(self.global_step / max(self._planned, 1))
+
+
+JEPATrainer = JASPERTrainer

@@ -32,6 +32,10 @@ class MetricSums:
             else:
                 self._sums[name], self._weights[name] = scaled.clone(), weight
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self._sums, self._weights = {}, {}
+
     def means(self) -> dict[str, float]:
         """Mean of each; one transfer for all of them, summed over all processes where there are several."""
         if not self._sums:
@@ -43,9 +47,16 @@ class MetricSums:
         means = (table[0] / table[1]).tolist()
         return dict(zip(names, means, strict=True))
 
+    def taken(self) -> dict[str, float]:
+        """The means; then begin anew."""
+        found = self.means()
+        self.clear()
+        return found
+
     def state_dict(self) -> dict[str, list[float]]:
         """Name -> [sum, weight]; plain numbers."""
-        return {name: [float(total), self._weights[name]] for name, total in self._sums.items()}
+        totals = torch.stack(list(self._sums.values())).tolist() if self._sums else []
+        return {name: [total, self._weights[name]] for name, total in zip(self._sums, totals, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
         """Go on from sums kept earlier."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from jasper_rag.training.trainer_config import TrainingConfig
 
@@ -46,3 +48,29 @@ def build_scheduler(optimizer: Optimizer, config: TrainingConfig, steps_per_epoc
     """
     warmup = round(config.warmup_epochs * steps_per_epoch) if config.schedule != "ramp" else 0
     return LambdaLR(optimizer, lambda step: learning_rate_factor(config, step, warmup, steps))
+
+
+def schedule_state(scheduler: LRScheduler) -> dict[str, Any]:
+    """Where a schedule stands. Its functions are no plain values, and come from the settings again."""
+    return {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
+
+
+def go_on(scheduler: LRScheduler, state: Mapping[str, Any]) -> None:
+    """Put a schedule where another one stood.
+
+    One of `build_scheduler` keeps its own peak and length: a run that goes on with other settings obeys them.
+
+    Args:
+        scheduler: Its optimizer's learning rate is set too.
+        state: Of `schedule_state`.
+    """
+    own = scheduler.state_dict()
+    if not isinstance(scheduler, LambdaLR):
+        scheduler.load_state_dict({**own, **state})
+        return
+    scheduler.load_state_dict({**own, **state, "base_lrs": own["base_lrs"]})
+    at = scheduler.last_epoch
+    rates = [base * factor(at) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    for group, base, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, rates, strict=True):
+        group["initial_lr"], group["lr"] = base, rate
+    scheduler._last_lr = rates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from jasper_rag.data.batch import Batch
 from jasper_rag.dataset_layout import VARIANTS
 from jasper_rag.models.ema_encoder import EMAEncoder
+from jasper_rag.training.health import TrainingDiverged, require_finite
+from jasper_rag.training.metric_sums import MetricSums
 from jasper_rag.training.objective import Objective
-from jasper_rag.training.processes import average_gradients
+from jasper_rag.training.processes import average_gradients, several
 from jasper_rag.training.trainer_config import TrainingConfig
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class TrainStep:
         self.scheduler = scheduler
         self.device = device
         self._max_grad_norm = config.max_grad_norm
+        self._log_every = config.log_every_n_steps
         self._dtype = half_precision(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
         self._asked: Any = torch.compile(model) if config.compile else model
@@ -65,11 +68,16 @@ class TrainStep:
             batches: As many as gradients are accumulated over.
             step: Optimiser steps made so far.
             max_steps: Of the whole run.
+
+        Raises:
+            TrainingDiverged: A loss is NaN or infinite, where torch looks for anomalies.
         """
         self.optimizer.zero_grad(set_to_none=True)
         found: dict[str, Tensor] = {}
         for batch in batches:
             total, parts = self.loss(batch)
+            if torch.is_anomaly_enabled():  # whose own message would not name the loss
+                require_finite({"total": total.detach(), **parts}, f"step {step + 1:,}")
             torch.autograd.backward(self.scaler.scale(total / len(batches)))
             for name, value in {"total": total.detach(), **parts, **_shares(batch)}.items():
                 share = value / len(batches)
@@ -78,6 +86,7 @@ class TrainStep:
         average_gradients(self._learning)
         self.scaler.unscale_(self.optimizer)
         if self._max_grad_norm:
+            # With fp16 an infinite one is an overflow, whose step is left out.
             found["grad_norm"] = nn.utils.clip_grad_norm_(self._learning, self._max_grad_norm).detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -88,12 +97,36 @@ class TrainStep:
         self.ema.update_target(step, max_steps)
         return found
 
-    def rates(self, step: int, max_steps: int) -> dict[str, float]:
-        """Learning rate of the last step and, where the source encoder learns, momentum and distance of its average."""
-        found = {"lr": self._rate}
-        if self.objective.target == "ema":
-            found |= {"tau": self.ema.get_tau(step, max_steps), "ema_distance": float(self.ema.distance())}
-        return found
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return self._rate
+
+    def momentum(self, step: int, max_steps: int) -> dict[str, float]:
+        """Where the source encoder learns, momentum of its average and distance from it."""
+        if self.objective.target != "ema":
+            return {}
+        return {"tau": self.ema.get_tau(step, max_steps), "ema_distance": float(self.ema.distance())}
+
+    def stop_if_diverged(self, found: Mapping[str, Tensor], sums: MetricSums, step: int) -> None:
+        """At once where looking costs nothing, else once per log interval; several processes stop together.
+
+        Raises:
+            TrainingDiverged: A loss is NaN or infinite.
+        """
+        if step % self._log_every == 0:
+            require_finite(sums.means(), f"step {step:,}")
+        elif self.device.type == "cpu" and not several() and not found["total"].isfinite():
+            require_finite(found, f"step {step:,}")
+
+    def require_finite_weights(self, place: str) -> None:
+        """Check what learns: a gradient can overflow where no loss does.
+
+        Raises:
+            TrainingDiverged: A weight is NaN or infinite.
+        """
+        if self._learning and not bool(torch.stack([weight.isfinite().all() for weight in self._learning]).all()):
+            raise TrainingDiverged(["weights"], place)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total and parts of one batch."""

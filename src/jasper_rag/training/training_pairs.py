@@ -52,19 +52,7 @@ def training_pairs(embedded: EmbeddedSet, split: str = "train") -> TrainingPairs
         ValueError: If the split has no pair.
     """
     queries = embedded.splits[split]
-    judgements = queries.judgements
-    question_of_entry = np.repeat(np.arange(len(queries)), np.diff(judgements.indptr))
-    relevant = (judgements.grades > 0) & (judgements.documents >= 0)
-    if not relevant.any():
-        raise ValueError(f"the {split} split holds no question with a relevant document in the corpus.")
-    question_rows = question_of_entry[relevant]
-    grades = judgements.grades[relevant].astype(np.float64)
-    source_documents = embedded.text_group[judgements.documents[relevant]]
-    # Two documents of equal text may both be judged for one question: one pair, with the higher relevance.
-    order = np.lexsort((-grades, source_documents, question_rows))
-    keys = np.stack([question_rows[order], source_documents[order]])
-    first = np.concatenate([[True], (np.diff(keys, axis=1) != 0).any(axis=0)])
-    question_rows, source_documents, grades = keys[0, first], keys[1, first], grades[order][first]
+    question_rows, source_documents, grades = _relevant_pairs(embedded, split)
     documents, source_rows = np.unique(source_documents, return_inverse=True)
     highest = np.zeros(len(queries))
     np.maximum.at(highest, question_rows, grades)
@@ -80,6 +68,33 @@ def training_pairs(embedded: EmbeddedSet, split: str = "train") -> TrainingPairs
         known_positives=torch.from_numpy(positives),
         relevance=torch.from_numpy((grades / highest[question_rows]).astype(np.float32)),
     )
+
+
+def pair_documents(embedded: EmbeddedSet, split: str = "train") -> np.ndarray:
+    """The document row of each pair of `training_pairs`, in their order: int64 [P].
+
+    Raises:
+        ValueError: If the split has no pair.
+    """
+    return _relevant_pairs(embedded, split)[1]
+
+
+def _relevant_pairs(embedded: EmbeddedSet, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Question row, document row and grade of each pair; one row stands for all documents of equal text."""
+    queries = embedded.splits[split]
+    judgements = queries.judgements
+    question_of_entry = np.repeat(np.arange(len(queries)), np.diff(judgements.indptr))
+    relevant = (judgements.grades > 0) & (judgements.documents >= 0)
+    if not relevant.any():
+        raise ValueError(f"the {split} split holds no question with a relevant document in the corpus.")
+    question_rows = question_of_entry[relevant]
+    grades = judgements.grades[relevant].astype(np.float64)
+    source_documents = embedded.text_group[judgements.documents[relevant]]
+    # Two documents of equal text may both be judged for one question: one pair, with the higher relevance.
+    order = np.lexsort((-grades, source_documents, question_rows))
+    keys = np.stack([question_rows[order], source_documents[order]])
+    first = np.concatenate([[True], (np.diff(keys, axis=1) != 0).any(axis=0)])
+    return keys[0, first], keys[1, first], grades[order][first]
 
 
 def _nearest_passages(

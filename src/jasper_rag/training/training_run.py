@@ -18,6 +18,7 @@ from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.training.jasper_trainer import JASPERTrainer
 from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
 from jasper_rag.training.monitoring import TrainingMonitor
+from jasper_rag.training.processes import is_first
 from jasper_rag.training.retrieval_validation import DatasetRetrieval
 from jasper_rag.training.run_config import RunConfig
 from jasper_rag.training.schedules import build_scheduler
@@ -76,18 +77,13 @@ def prepare_run(
     config = _fitted_to(config, datasets[config.dataset.split_train])
     for dataset in datasets.values():
         dataset.curriculum = config.steering.schedule(dataset.tensors.config)
-    model = _model(config)
-    ema = EMAEncoder(
-        identity_encoder(config.model.embedding_dim).requires_grad_(config.ema.target == "ema"),
-        config.ema.tau_min,
-        config.ema.tau_max,
-        config.ema.schedule,
-    )
+    model, ema = _modules(config)
     modules: list[nn.Module] = [model, *([ema.online_encoder] if config.ema.target == "ema" else [])]
     optimizer = torch.optim.AdamW(
         [parameter for module in modules for parameter in module.to(device).parameters()],
         lr=config.training.learning_rate,
         weight_decay=config.training.weight_decay,
+        fused=torch.device(device).type in ("cpu", "cuda"),
     )
     train = _loader(datasets[config.dataset.split_train], config, distributed=distributed)
     val = _loader(datasets[config.dataset.split_val], config, distributed=False)
@@ -95,8 +91,9 @@ def prepare_run(
     steps = min(
         per_epoch * config.training.num_epochs, config.training.max_steps or per_epoch * config.training.num_epochs
     )
+    sent = config.monitoring
     monitor = TrainingMonitor(
-        output_dir, config.monitoring.use_wandb, config.monitoring.wandb_project, config.monitoring.wandb_name, config
+        output_dir, sent.use_wandb and is_first(), sent.wandb_project, sent.wandb_name, wandb_config=config
     )
     settings = {
         **config.training.model_dump(),
@@ -135,11 +132,13 @@ def _fitted_to(config: RunConfig, dataset: JASPERSteeringDataset) -> RunConfig:
     return RunConfig(**values)
 
 
-def _model(config: RunConfig) -> JASPERPredictor:
+def _modules(config: RunConfig) -> tuple[JASPERPredictor, EMAEncoder]:
     # Initial weights draw from the CPU generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.training.seed)
-        return JASPERPredictor(config.model)
+        model, encoder = JASPERPredictor(config.model), identity_encoder(config.model.embedding_dim)
+    encoder.requires_grad_(config.ema.target == "ema")
+    return model, EMAEncoder(encoder, config.ema.tau_min, config.ema.tau_max, config.ema.schedule)
 
 
 def _loader(dataset: JASPERSteeringDataset, config: RunConfig, *, distributed: bool) -> SteeringLoader:
@@ -152,4 +151,5 @@ def _loader(dataset: JASPERSteeringDataset, config: RunConfig, *, distributed: b
         num_workers=workers,
         distributed=distributed,
         pin_memory=config.training.pin_memory,
+        balanced="cluster" if config.training.balanced_batches else None,
     )

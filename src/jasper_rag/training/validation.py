@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jasper_rag.data.loader import SteeringLoader
+from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 from jasper_rag.losses.loss_config import LossConfig
 from jasper_rag.models.ema_encoder import EMAEncoder
-from jasper_rag.training.batch_source import source_of
+from jasper_rag.training.batch_source import dataset_of, source_of
 from jasper_rag.training.health import PREDICTION_COSINE
 from jasper_rag.training.metric_sums import MetricSums
 from jasper_rag.training.objective import Objective
 from jasper_rag.training.processes import of_the_first
 from jasper_rag.training.retrieval_validation import DatasetRetrieval, RetrievalValidation
-from jasper_rag.training.trainer_config import higher_is_better
 
 _ROWS = 8192
 """Questions predicted at a time."""
@@ -46,8 +45,8 @@ class Validation:
         self._source = None if loader is None else source_of(loader, loss, device)
         self._training = objective
         self._device = device
-        if retrieval is None and isinstance(loader, SteeringLoader):
-            retrieval = DatasetRetrieval(loader.dataset_obj)
+        if retrieval is None and isinstance(dataset_of(loader), JASPERSteeringDataset):
+            retrieval = DatasetRetrieval(dataset_of(loader))
         self._retrieval = retrieval
         self._objective: Objective | None = None
         if self._source is not None:
@@ -57,7 +56,7 @@ class Validation:
 
     def usable(self, metric: str) -> str:
         """The metric that chooses the best model: `metric`, or the loss where nothing is ranked."""
-        return "val/total" if self._retrieval is None and higher_is_better(metric) else metric
+        return "val/total" if self._retrieval is None and "@" in metric else metric
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, ema_encoder: EMAEncoder) -> dict[str, float]:
