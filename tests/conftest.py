@@ -118,7 +118,7 @@ def quick_settings() -> dict[str, float]:
     """Dotted settings under which `synonym_set` is learnt in a quarter of a second."""
     rates = {"training.learning_rate_start": 0.003, "training.learning_rate_end": 0.02}
     # A ramp over 16 dev questions that is wide enough not to magnify rounding.
-    return {"training.steps": 60, "training.evaluations": 6, **rates, "guard.gate_high": 0.2}
+    return {"training.steps": 60, "training.evaluations": 6, **rates, "guard.gate_high": 0.2, "topics.steps": 40}
 
 
 @pytest.fixture(scope="session")

@@ -60,3 +60,13 @@ def test_a_bad_question_leaves_the_old_run(fitted: Jasper, questions: Path, tmp_
         search_file(fitted, questions, output, 3)
     assert output.read_text() == "an older run\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl", "run.trec"]
+
+
+def test_a_batch_can_be_steered(fitted: Jasper, synonym_set: RetrievalSet, questions: Path, tmp_path: Path) -> None:
+    search_file(fitted, questions, tmp_path / "run.trec", 4, steer="#2")
+    run = read_run(tmp_path / "run.trec")
+    for query in synonym_set.queries[:25]:
+        assert list(run[query.id]) == [hit.document.id for hit in fitted.search(query.text, 4, steer="#2")]
+    with pytest.raises(InputError, match="no topic '#99'"):
+        search_file(fitted, questions, tmp_path / "other.trec", 4, steer="#99")
+    assert not (tmp_path / "other.trec").exists()

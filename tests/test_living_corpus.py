@@ -215,3 +215,38 @@ def test_where_there_is_no_text_none_is_needed(fitted: Jasper) -> None:
     grown = with_documents(model, [Document("x", "")], vectors)
     assert (len(grown.documents), grown.lexical) == (161, None)
     assert without_documents(grown, ["d0"]).lexical is None
+
+
+def test_new_documents_join_the_nearest_topic(living: Jasper, fitted: Jasper) -> None:
+    before = fitted.model.topics
+    assert before is not None
+    living.add(NEW)
+    topics = living.model.topics
+    assert topics is not None
+    vectors = fitted.encoder.encode([document.content for document in NEW], "document")
+    np.testing.assert_array_equal(topics.assignment[:160], before.assignment)
+    np.testing.assert_array_equal(topics.assignment[160:], (vectors @ before.centroids.T).argmax(axis=1))
+    np.testing.assert_array_equal(topics.centroids, before.centroids)
+    living.remove(["d0", "d159", "new0"])
+    shrunk = living.model.topics
+    assert shrunk is not None
+    np.testing.assert_array_equal(shrunk.assignment, topics.assignment[[*range(1, 159), 161]])
+    assert sum(topic.documents for topic in living.topics) == len(living.model.documents) == 159
+
+
+def test_a_model_without_topics_stays_without(fitted: Jasper) -> None:
+    bare = Jasper(dataclasses.replace(fitted.model, topics=None), fitted.encoder)
+    bare.add(NEW)
+    bare.remove(["new0"])
+    assert bare.model.topics is None
+
+
+def test_documents_in_passages_join_by_their_mean(in_passages: Jasper) -> None:
+    topics = in_passages.model.topics
+    assert topics is not None
+    in_passages.add(NEW)
+    vectors, changed = in_passages.model.vectors, in_passages.model.topics
+    assert changed is not None
+    for row in (160, 161):
+        mean = vectors.vectors[vectors.rows_of(np.array([row]))[0]].mean(axis=0)
+        assert changed.assignment[row] == (topics.centroids @ mean).argmax()

@@ -28,6 +28,7 @@ FILES = [
     "lexical/lexical.json",
     "lexical/postings.safetensors",
     "predictor.safetensors",
+    "topics.safetensors",
     "vectors.safetensors",
 ]
 
@@ -156,12 +157,12 @@ def test_the_wrong_file_is_found_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem", "remedy"),
     [
-        ('{"format_version": 3}', "model format 3; this version reads 2", "upgrade"),
-        ('{"format_version": 1}', "model format 1; this version reads 2", "`jasper fit` again"),
+        ('{"format_version": 4}', "model format 4; this version reads 2 to 3", "upgrade"),
+        ('{"format_version": 1}', "model format 1; this version reads 2 to 3", "`jasper fit` again"),
         ("{}", "model format None", "`jasper fit` again"),
         ("[1]", "model format None", "`jasper fit` again"),
         ("{", "not valid JSON", "`jasper fit` again"),
-        ('{"format_version": 2}', "does not match its own checksum", "`jasper fit` again"),
+        ('{"format_version": 3}', "does not match its own checksum", "`jasper fit` again"),
     ],
 )
 def test_other_descriptions_are_refused(folder: Path, text: str, problem: str, remedy: str) -> None:
@@ -195,6 +196,8 @@ def test_names_that_lead_out_of_the_folder_are_refused(folder: Path, name: str) 
         lambda d: d.update(encoder={"name": "x"}),
         lambda d: d.pop("fusion_weights"),
         lambda d: d.pop("name"),
+        lambda d: d.update(topics={"names": ["one"]}),
+        lambda d: d["topics"]["names"].pop(),
     ],
 )
 def test_a_forged_description_is_still_no_traceback(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

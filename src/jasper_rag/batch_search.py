@@ -15,6 +15,7 @@ from jasper_rag.progress import progress_bar
 from jasper_rag.retrieval.trec import run_writer
 from jasper_rag.text.readers.question_file import read_questions
 from jasper_rag.text.records import Query
+from jasper_rag.topic_choice import require_steerable
 
 BATCH = 64
 """Questions in memory at a time."""
@@ -33,7 +34,9 @@ class BatchSearch:
     monitor: QuestionMonitor | None
 
 
-def search_file(jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker = "hybrid") -> BatchSearch:
+def search_file(
+    jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker = "hybrid", *, steer: str | None = None
+) -> BatchSearch:
     """Search every question of a file; the TREC run appears at `output` when all of them are done.
 
     Args:
@@ -42,10 +45,13 @@ def search_file(jasper: Jasper, questions: Path, output: Path, k: int, ranker: R
         output: Run file to create or replace.
         k: Most documents per question.
         ranker: As `Jasper.search`.
+        steer: As `Jasper.search`, for all questions.
 
     Raises:
-        InputError: From `read_questions`, or the encoder.
+        InputError: From `read_questions`, or the encoder, or a topic that is not there.
     """
+    if steer is not None:
+        require_steerable(jasper.model, steer)
     documents = jasper.model.documents
     rows = {document.id: row for row, document in enumerate(documents)}
     gate = jasper.model.guard.gate
@@ -58,7 +64,7 @@ def search_file(jasper: Jasper, questions: Path, output: Path, k: int, ranker: R
         for batch in _batches(read_questions(questions)):
             texts = [query.text for query in batch]
             vectors = jasper.encoder.encode(texts, "query")
-            found = jasper.search_vectors(vectors, k, ranker, texts=texts)
+            found = jasper.search_vectors(vectors, k, ranker, texts=texts, steer=steer)
             add(
                 [query.id for query in batch],
                 np.array([[rows[hit.document.id] for hit in hits] for hits in found], dtype=np.int64),

@@ -16,6 +16,7 @@ from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison, FusionWeights, QueryVectors, choose_fusion_weights, compare
 from jasper_rag.evaluation.linear_adapter import train_linear_adapter
+from jasper_rag.evaluation.steering_modes import SteeringModes, steering_modes
 from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import Guard
@@ -24,6 +25,7 @@ from jasper_rag.saved_model import SavedModel
 from jasper_rag.text.leakage import LeakReport, leak_report
 from jasper_rag.text.records import Document, Qrels, RetrievalSet
 from jasper_rag.text.training_questions import TrainingQuestions, labelled_only
+from jasper_rag.topic_fitting import FittedTopics, fit_topics
 from jasper_rag.training.candidates import Candidates, train_candidates
 from jasper_rag.training.guard_fitting import FittedGuard, fit_corpus_gate, fit_guard
 from jasper_rag.training.predictor_training import predict
@@ -47,6 +49,8 @@ class FitRecord:
         guard: The guard's dev curve.
         comparison: All systems on the test split.
         truncated_share: Share of documents longer than the encoder reads; None if the encoder cannot tell.
+        topics: The documents' topics, and what following them gained on dev.
+        steering: The test split by mode of steering; None without topics.
     """
 
     questions: TrainingQuestions
@@ -56,10 +60,13 @@ class FitRecord:
     guard: FittedGuard
     comparison: Comparison
     truncated_share: float | None
+    topics: FittedTopics
+    steering: SteeringModes | None
 
     def to_metrics(self) -> dict[str, Any]:
-        """The content of `metrics.json`: the comparison, and what the model was trained on."""
+        """The content of `metrics.json`: the comparison, modes of steering, and what the model was trained on."""
         metrics = self.comparison.to_metrics()
+        metrics["steering_modes"] = None if self.steering is None else self.steering.to_metrics()
         metrics["trained_on"] = {
             "kind": self.questions.kind,
             "labelled_pairs": self.questions.labelled_pairs,
@@ -98,22 +105,28 @@ def fit_model(
     fitted = fit_guard(asked, dev, predictions, documents, config.guard, config.seed, labelled=labelled)
     weights = _fusion_weights(embedded, candidates, fitted.guard, lexical, real_dev=questions.real_dev)
     corpus_gate = fit_corpus_gate(embedded, candidates.questions, config.guard, config.seed)
+    topics = fit_topics(embedded, candidates, config)
     model = SavedModel(
         config=config.model_dump(),
         identity=identity,
         documents=embedded.documents,
         vectors=documents,
         lexical=lexical,
-        predictor=candidates.trained.model,
+        predictor=topics.model,
         guard=fitted.guard,
         weights=weights,
         corpus_gate=corpus_gate,
         openness=openness_over(corpus_gate, documents),
         name=embedded.name,
+        topics=topics.topics,
     )
     comparison = _compare_on_test(embedded, model, candidates)
+    steering = _steering_on_test(embedded, model)
     leaks = leak_report(labelled_only(questions))
-    return FitRecord(questions, embedded, leaks, candidates, fitted, comparison, truncated_share), model
+    record = FitRecord(
+        questions, embedded, leaks, candidates, fitted, comparison, truncated_share, topics=topics, steering=steering
+    )
+    return record, model
 
 
 def _fusion_weights(
@@ -227,3 +240,9 @@ def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, candidates: Candi
         train_sources=np.flatnonzero(np.isin(embedded.text_group, asked_for)) if candidates.labelled else None,
         adapted=adapter.transform(embedded.splits["test"].vectors),
     )
+
+
+def _steering_on_test(embedded: EmbeddedSet, model: SavedModel) -> SteeringModes | None:
+    if model.topics is None:
+        return None
+    return steering_modes(embedded.splits["test"], embedded.vectors, model.predictor, model.topics)

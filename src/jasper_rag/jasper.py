@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from jasper_rag.atomic_moves import recover
 from jasper_rag.embedding.document_vectors import DocumentVectors
@@ -23,27 +20,17 @@ from jasper_rag.fitting import FitRecord as FitRecord
 from jasper_rag.fitting import answered_split, compare_model, lexical_index
 from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.living_corpus import require_new, with_documents, without_documents
+from jasper_rag.model_search import Ranker as Ranker
+from jasper_rag.model_search import SearchHit as SearchHit
+from jasper_rag.model_search import moved_questions, ranked_hits, require_some, require_words, unit_questions
 from jasper_rag.models.guard import unit
-from jasper_rag.retrieval.retriever import HybridRetriever
+from jasper_rag.models.topics import OFFERED
 from jasper_rag.saved_model import SavedModel, read_model, write_model
 from jasper_rag.text.in_memory import Corpus, Questions
 from jasper_rag.text.records import Document, RetrievalSet
-from jasper_rag.training.predictor_training import predict
+from jasper_rag.topic_choice import Topic, listed_topics, offered_topics, require_steerable, steered_questions
 
 MODEL_FOLDER = "model"
-
-Ranker = Literal["hybrid", "dense", "plain"]
-"""JASPER with BM25, JASPER alone, or the question alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHit:
-    """One found document: its rank from 1, the score it was ranked by, and its best passage if it was cut into some."""
-
-    rank: int
-    score: float
-    document: Document
-    passage: str = ""
 
 
 class Jasper:
@@ -122,45 +109,62 @@ class Jasper:
         fitted = fit_given_vectors(retrieval_set, document_vectors, query_vectors, config or JasperConfig())
         return cls(fitted.model, None, fitted.record)
 
-    def transform(self, query_vectors: Vectors, *, gated: bool = True) -> Vectors:
+    def transform(self, query_vectors: Vectors, *, gated: bool = True, steer: str | None = None) -> Vectors:
         """Question vectors to search vectors: float32 [Q, D] in, float32 [Q, D] unit rows out.
 
         Args:
             query_vectors: From the same encoder as the documents; scaled to unit length where they are not.
             gated: False leaves both gates out: every question moves by the whole blend.
+            steer: As `search`: the steered prediction itself comes back, neither blended nor gated.
 
         Raises:
-            InputError: Another width than the documents'.
+            InputError: Another width than the documents', or a topic that is not there.
         """
-        dimension = self.model.vectors.dimension
-        if query_vectors.ndim != 2 or query_vectors.shape[1] != dimension:
-            remedy = f"Give an array of shape [questions, {dimension}] from the encoder {self.model.identity.name}."
-            raise InputError(f"question vectors of shape {list(query_vectors.shape)}.", remedy=remedy)
-        questions = np.ascontiguousarray(query_vectors, dtype=np.float32)
-        if (np.abs(np.linalg.norm(questions, axis=1) - 1.0) > 1e-3).any():
-            questions = unit(questions)
-        guard = self.model.serving_guard if gated else self.model.guard
-        return guard.blend(questions, predict(self.model.predictor, questions), gated=gated)
+        questions = unit_questions(self.model, query_vectors)
+        if steer is None:
+            return moved_questions(self.model, questions, gated=gated)
+        return steered_questions(self.model, questions, steer, lambda: self.encoder)
 
-    def search(self, question: str, k: int = 10, ranker: Ranker = "hybrid") -> list[SearchHit]:
+    def search(
+        self, question: str, k: int = 10, ranker: Ranker = "hybrid", *, steer: str | None = None
+    ) -> list[SearchHit]:
         """The k best documents for one question, best first.
 
-        Raises:
-            InputError: The question is empty or k is not positive.
-        """
-        return self.search_many([question], k, ranker)[0]
+        A steered search uses the steered prediction as it is: neither the blend nor the gates hold it back, since
+        somebody asked for the topic. BM25 stands beside it by the model's weight, as always.
 
-    def search_many(self, questions: Sequence[str], k: int = 10, ranker: Ranker = "hybrid") -> list[list[SearchHit]]:
-        """`search` of several questions at once."""
-        _require_some(k)
-        if not all(question.strip() for question in questions):
-            raise InputError("the question is empty.", field="question", remedy="Ask with at least one word.")
+        Args:
+            question: In words.
+            k: Most documents.
+            ranker: See `Ranker`.
+            steer: "topic:NAME" (its beginning will do) or "#NUMBER" of `topics`, or "text:WORDS" of one's own.
+
+        Raises:
+            InputError: The question is empty, k is not positive, or the topic is not there.
+        """
+        return self.search_many([question], k, ranker, steer=steer)[0]
+
+    def search_many(
+        self, questions: Sequence[str], k: int = 10, ranker: Ranker = "hybrid", *, steer: str | None = None
+    ) -> list[list[SearchHit]]:
+        """`search` of several questions at once, all of them steered to one place."""
+        require_some(k)
+        require_words(questions)
         if not questions:
             return []
-        return self.search_vectors(self.encoder.encode(list(questions), "query"), k, ranker, texts=questions)
+        if steer is not None:
+            require_steerable(self.model, steer)
+        vectors = self.encoder.encode(list(questions), "query")
+        return self.search_vectors(vectors, k, ranker, texts=questions, steer=steer)
 
     def search_vectors(
-        self, query_vectors: Vectors, k: int = 10, ranker: Ranker | None = None, *, texts: Sequence[str] | None = None
+        self,
+        query_vectors: Vectors,
+        k: int = 10,
+        ranker: Ranker | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        steer: str | None = None,
     ) -> list[list[SearchHit]]:
         """The k best documents for each question vector.
 
@@ -169,39 +173,39 @@ class Jasper:
             k: Documents per question.
             ranker: None takes "hybrid" where texts are given and the documents have text, else "dense".
             texts: The Q questions; BM25 needs them.
+            steer: As `search`; words need the encoder.
 
         Raises:
-            InputError: Another width than the documents', k is not positive, or a hybrid search without texts.
+            InputError: Another width than the documents', k below 1, a hybrid search without texts, or no such topic.
         """
-        _require_some(k)
-        model = self.model
-        possible = texts is not None and model.lexical is not None
+        require_some(k)
+        possible = texts is not None and self.model.lexical is not None
         if ranker == "hybrid" and texts is None:
             remedy = 'Give the questions as texts=..., or search with ranker="dense".'
             raise InputError("a hybrid search needs the questions' words.", field="texts", remedy=remedy)
+        if ranker == "plain" and steer is not None:
+            remedy = "Leave one of them out: the plain encoder knows no topics."
+            raise InputError("a plain search cannot be steered.", field="steer", remedy=remedy)
         if ranker is None or not possible:
             ranker = ranker if ranker == "plain" else "hybrid" if possible else "dense"
-        moved = self.transform(query_vectors)
+        moved = self.transform(query_vectors, steer=steer)
         asked = unit(query_vectors) if ranker == "plain" else moved
-        retriever = HybridRetriever(model.vectors, model.lexical, model.weights.over(model.openness).jasper)
-        if ranker == "hybrid" and texts is not None:
-            scores, rows = retriever.hybrid(asked, texts, k)
-        else:
-            scores, rows = retriever.dense(asked, k)
-        return [
-            [
-                SearchHit(rank, float(score), model.documents[row], self._passage(asked[place], row))
-                for rank, (score, row) in enumerate(zip(scores[place], rows[place], strict=True), start=1)
-            ]
-            for place in range(len(query_vectors))
-        ]
+        return ranked_hits(self.model, asked, k, ranker, texts)
 
-    def _passage(self, query: Vectors, row: int) -> str:
-        passages = self.model.vectors.passages
-        if passages is None:
-            return ""
-        start, end = passages.spans[self.model.vectors.best_passages(query, np.array([row]))[0]]
-        return self.model.documents[row].text[start:end].strip()
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What a search can be steered to; empty for a model without topics."""
+        return listed_topics(self.model)
+
+    def offered_topics(self, question: str, most: int = OFFERED) -> list[tuple[Topic, float]]:
+        """The topics in which the answer to a question most likely is, with their weights; all weights sum to 1.
+
+        Raises:
+            InputError: The question is empty, or the model has no topics.
+        """
+        require_words([question])
+        vectors = unit_questions(self.model, self.encoder.encode([question], "query"))
+        return offered_topics(self.model, vectors, most)[0]
 
     def add(self, documents: Sequence[Document], *, store: EmbeddingStore | None = None) -> None:
         """Put documents into the corpus; nothing is trained again. `save` keeps them.
@@ -288,8 +292,3 @@ def model_folder(directory: str | Path) -> Path:
     """The model folder of a run directory, or the folder itself."""
     inside = Path(directory) / MODEL_FOLDER
     return inside if inside.is_dir() else Path(directory)
-
-
-def _require_some(k: int) -> None:
-    if k < 1:
-        raise InputError(f"{k} documents were asked for.", field="k", remedy="Give k >= 1.")

@@ -14,6 +14,7 @@ from jasper_rag.errors import InputError
 from jasper_rag.text.chunking_config import ChunkingConfig
 from jasper_rag.text.training_questions_config import PseudoQuestionConfig
 from jasper_rag.training.predictor_training_config import GuardConfig, PredictorTrainingConfig
+from jasper_rag.training.topics_config import TopicsConfig
 from jasper_rag.yaml_files import read_yaml
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -51,6 +52,7 @@ class JasperConfig(BaseModel):
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     training: PredictorTrainingConfig = Field(default_factory=PredictorTrainingConfig)
     guard: GuardConfig = Field(default_factory=GuardConfig)
+    topics: TopicsConfig = Field(default_factory=TopicsConfig)
     chunking: ChunkingConfig = Field(default_factory=ChunkingConfig)
     pseudo_questions: PseudoQuestionConfig = Field(default_factory=PseudoQuestionConfig)
 

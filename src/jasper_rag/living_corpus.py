@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from jasper_rag.build.document_topics import document_directions
 from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.errors import InputError
 from jasper_rag.fitting import lexical_index, openness_over
+from jasper_rag.models.topics import Topics
 from jasper_rag.saved_model import SavedModel
 from jasper_rag.text.records import Document
 
@@ -31,7 +33,7 @@ def require_new(model: SavedModel, documents: Sequence[Document]) -> None:
 
 
 def with_documents(model: SavedModel, documents: Sequence[Document], vectors: DocumentVectors) -> SavedModel:
-    """The model over its documents and these.
+    """The model over its documents and these; each new one joins the topic of the nearest centroid.
 
     Args:
         model: Its predictor, guard and weights stay.
@@ -51,7 +53,8 @@ def with_documents(model: SavedModel, documents: Sequence[Document], vectors: Do
     if model.vectors.passages is not None and vectors.passages is None:
         vectors = vectors.as_passages([len(document.text) for document in documents])
     together = (*model.documents, *documents)
-    return _over(model, together, model.vectors.followed_by(vectors))
+    topics = None if model.topics is None else model.topics.followed_by(document_directions(vectors))
+    return _over(model, together, model.vectors.followed_by(vectors), topics)
 
 
 def without_documents(model: SavedModel, ids: Collection[str]) -> SavedModel:
@@ -70,11 +73,14 @@ def without_documents(model: SavedModel, ids: Collection[str]) -> SavedModel:
     kept = np.array([row for row, document in enumerate(model.documents) if document.id not in gone], dtype=np.int64)
     if not len(kept):
         raise InputError("no document would be left.", field="id", remedy="Keep at least one.")
-    return _over(model, tuple(model.documents[row] for row in kept), model.vectors.select(kept))
+    topics = None if model.topics is None else model.topics.select(kept)
+    return _over(model, tuple(model.documents[row] for row in kept), model.vectors.select(kept), topics)
 
 
-def _over(model: SavedModel, documents: tuple[Document, ...], vectors: DocumentVectors) -> SavedModel:
+def _over(
+    model: SavedModel, documents: tuple[Document, ...], vectors: DocumentVectors, topics: Topics | None
+) -> SavedModel:
     # BM25 weighs a word by how many documents have it, so every document's impacts change: it is built anew.
     lexical = None if model.lexical is None else lexical_index(documents, str(model.config["language"]))
     openness = openness_over(model.corpus_gate, vectors)
-    return replace(model, documents=documents, vectors=vectors, lexical=lexical, openness=openness)
+    return replace(model, documents=documents, vectors=vectors, lexical=lexical, openness=openness, topics=topics)

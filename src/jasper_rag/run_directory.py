@@ -129,6 +129,7 @@ def facts(jasper: Jasper, record: FitRecord) -> dict[str, str]:
             if jasper.model.lexical is not None
             else "none: the documents have no text"
         ),
+        "Topics": record.topics.summary(),
         "Training": f"{record.candidates.cpu_seconds:.1f} CPU-seconds",
         "Leaks between splits": _leaks(record.leaks),
     }

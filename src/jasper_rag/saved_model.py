@@ -25,15 +25,18 @@ from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import FamiliarityGate, Guard
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.topics import Topics
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.retrieval.vector_files import mapped_tensors
 from jasper_rag.text.readers.jsonl import json_rows
 from jasper_rag.text.records import Document
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, OLDEST_READ = 3, 2
+"""A model of format 2 is one of format 3 without topics."""
+
 DESCRIPTION = "jasper.json"
 PREDICTOR, GATE, VECTORS, DOCUMENTS = "predictor.safetensors", "gate.safetensors", "vectors.safetensors", "corpus.jsonl"
-LEXICAL, CORPUS_GATE = "lexical", "corpus_gate.safetensors"
+LEXICAL, CORPUS_GATE, TOPICS = "lexical", "corpus_gate.safetensors", "topics.safetensors"
 _CORPUS_GATE_NUMBERS = ("typical", "low", "high", "neighbours")
 _OWN_CHECKSUM = "content_sha256"
 _FIT_AGAIN = "The folder is damaged: run `jasper fit` again."
@@ -55,6 +58,7 @@ class SavedModel:
         corpus_gate: Tells a corpus like the one trained on from others; None where it is switched off.
         openness: What it says of these documents.
         name: Of the data set.
+        topics: Of the documents; None where there are none.
     """
 
     config: dict[str, Any]
@@ -68,6 +72,7 @@ class SavedModel:
     corpus_gate: CorpusGate | None
     openness: float
     name: str
+    topics: Topics | None = None
 
     @property
     def serving_guard(self) -> Guard:
@@ -91,6 +96,10 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
         corpus = model.corpus_gate
         if corpus is not None:
             save_file({"bank": corpus.bank}, folder / CORPUS_GATE)
+        topics = model.topics
+        if topics is not None:
+            arrays = {"centroids": topics.centroids, "assignment": topics.assignment}
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TOPICS)
         rows = (
             {"_id": d.id, "title": d.title, "text": d.text} | ({"topic": d.topic} if d.topic else {})
             for d in model.documents
@@ -111,6 +120,7 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
             "gate": None if gate is None else {"low": gate.low, "high": gate.high, "neighbours": gate.neighbours},
             "corpus_gate": None if corpus is None else {name: getattr(corpus, name) for name in _CORPUS_GATE_NUMBERS},
             "corpus_openness": model.openness,
+            "topics": None if topics is None else {"names": topics.names, "terms": topics.terms},
             "fusion_weights": {"plain": model.weights.plain, "jasper": model.weights.jasper},
             "config": model.config,
             "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
@@ -164,6 +174,10 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
     )
     if len(documents) != len(vectors):
         raise InputError(f"{len(documents)} documents but vectors of {len(vectors)}.", path=folder, remedy=_FIT_AGAIN)
+    topics = _topics(folder, description.get("topics"))
+    if topics is not None and len(topics.assignment) != len(documents):
+        problem = f"{len(documents)} documents but topics of {len(topics.assignment)}."
+        raise InputError(problem, path=folder, remedy=_FIT_AGAIN)
     return SavedModel(
         config=description["config"],
         identity=EncoderIdentity.from_json(description["encoder"]),
@@ -179,7 +193,16 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
         openness=description["corpus_openness"],
         weights=FusionWeights(**description["fusion_weights"]),
         name=description["name"],
+        topics=topics,
     )
+
+
+def _topics(folder: Path, described: dict[str, Any] | None) -> Topics | None:
+    if described is None:
+        return None
+    arrays = load_file(folder / TOPICS)
+    terms = tuple(tuple(row) for row in described["terms"])
+    return Topics(tuple(described["names"]), terms, arrays["centroids"], arrays["assignment"])
 
 
 def _vector_arrays(vectors: DocumentVectors) -> dict[str, np.ndarray]:
@@ -209,11 +232,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError("not valid JSON.", path=path, remedy=_FIT_AGAIN) from error
-    if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
-        found = description.get("format_version") if isinstance(description, dict) else None
+    found = description.get("format_version") if isinstance(description, dict) else None
+    if not isinstance(description, dict) or found not in range(OLDEST_READ, FORMAT_VERSION + 1):
         newer = isinstance(found, int) and found > FORMAT_VERSION
         remedy = "A newer jasper-rag wrote it: upgrade." if newer else "Run `jasper fit` again."
-        problem = f"model format {found!r}; this version reads {FORMAT_VERSION}."
+        problem = f"model format {found!r}; this version reads {OLDEST_READ} to {FORMAT_VERSION}."
         raise InputError(problem, path=path, field="format_version", remedy=remedy)
     if description.get(_OWN_CHECKSUM) != _content_sha256(description):
         remedy = "It was altered: run `jasper fit` again."

@@ -37,6 +37,7 @@ FILES = {
     "model/lexical/lexical.json",
     "model/lexical/postings.safetensors",
     "model/predictor.safetensors",
+    "model/topics.safetensors",
     "model/vectors.safetensors",
     "report.html",
     "splits.json",
@@ -71,7 +72,7 @@ def test_stdout_is_the_table_and_stderr_the_talk(fitting: tuple[Path, Any]) -> N
     metrics = json.loads((run / "metrics.json").read_text())
     assert outcome.out.splitlines()[0].rstrip() == "synonyms, test split: 16 questions"
     assert outcome.out.splitlines()[-1] == metrics["verdict"]
-    assert len(outcome.out.splitlines()) == 2 + len(SYSTEMS) + 2
+    assert len(outcome.out.splitlines()) == 2 + len(SYSTEMS) + 7 + 2  # with the table of topics
     assert f"{metrics['systems']['hybrid']['ndcg@10']:.3f}" in outcome.out
     assert "synonyms: 160 documents, 128 train questions, 16 dev questions, 16 test questions" in outcome.err
     assert "Leaks between splits: none found" in outcome.err

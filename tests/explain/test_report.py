@@ -89,7 +89,7 @@ def data() -> ReportData:
     ]
     return ReportData(
         name="A run",
-        metrics=metrics | {"verdict": "JASPER is better (p < 0.001)."},
+        metrics=metrics | {"verdict": "JASPER is better (p < 0.001).", "steering_modes": {"modes": {}}},
         history=history,
         examples=(Example("How do I sort?", hits(7), hits(1), note="A remark."), Example("Why?", hits(1), hits(2))),
         facts={"Encoder": "all-MiniLM-L6-v2", "Leaks": "none"},

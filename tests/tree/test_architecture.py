@@ -19,7 +19,10 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"build"}), frozenset({"data"})),
     (frozenset({"training"}), frozenset({"retrieval"})),
     (frozenset({"evaluation", "explain"}),),
-    (frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"}),),
+    (
+        frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"})
+        | frozenset({"model_search", "topic_choice", "topic_fitting"}),
+    ),
     (frozenset({"jasper"}),),
     (frozenset({"run_directory"}), frozenset({"batch_search"}), frozenset({"export"}), frozenset({"integrations"})),
     # The package root, as a name to import from: for the command line only.

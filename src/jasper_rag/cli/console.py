@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.explain.report_data import system_results
 from jasper_rag.progress import quiet as no_bars
 
@@ -46,7 +47,7 @@ def put_json(value: Any) -> None:
 
 
 def put_comparison(metrics: Mapping[str, Any]) -> None:
-    """The comparison table and its verdict on stdout."""
+    """The comparison, what a topic is worth where that was measured, and the verdict on stdout."""
     title = f"{metrics['dataset']}, {metrics['split']} split: {metrics['questions']:,} questions"
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("system", no_wrap=True)
@@ -70,6 +71,7 @@ def put_comparison(metrics: Mapping[str, Any]) -> None:
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     console.print(table)
+    _put_steering_modes(metrics.get("steering_modes"), console)
     console.print(f"\n{metrics['verdict']}", soft_wrap=True)
 
 
@@ -99,6 +101,44 @@ _MODES = {
 
 def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _put_steering_modes(modes: Mapping[str, Any] | None, console: Console) -> None:
+    if modes is None:
+        return
+    console.print(
+        f"\nasked with a topic: {modes['topics']} topics, prediction alone, ungated; the router's first is right for "
+        f"{modes['router_accuracy@1']:.0%}, one of three for {modes['router_accuracy@3']:.0%}",
+        soft_wrap=True,
+    )
+    table = Table(box=None)
+    table.add_column("topic", no_wrap=True)
+    for name in ("nDCG@10", "R@10", "MRR@10"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for mode, name in STEERING_NAMES.items():
+        figures = modes["modes"][mode]
+        table.add_row(name, *(f"{figures[f'{measure}@10']:.3f}" for measure in ("ndcg", "recall", "mrr")))
+    console.print(table)
+
+
+def put_topics(topics: Sequence[tuple[Any, float | None]], *, as_json: bool = False) -> None:
+    """Topics on stdout, one a line: number, weight where there is one, name, documents."""
+    if as_json:
+        put_json({"topics": topics_as_json(topics)})
+        return
+    for topic, weight in topics:
+        share = "" if weight is None else f"{weight:6.1%}  "
+        print(f"{f'#{topic.number}':>4}  {share}{topic.name}  ({topic.documents:,})")
+    print()
+
+
+def topics_as_json(topics: Sequence[tuple[Any, float | None]]) -> list[dict[str, Any]]:
+    """Topics as plain values; `weight` where there is one."""
+    return [
+        {"number": t.number, "name": t.name, "terms": list(t.terms), "documents": t.documents}
+        | ({} if weight is None else {"weight": weight})
+        for t, weight in topics
+    ]
 
 
 def put_hits(hits: Sequence[Any]) -> None:

@@ -24,6 +24,13 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Documents to return.")] = 10,
     dense_only: Annotated[bool, typer.Option("--dense-only", help="Without BM25.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="The plain encoder alone: what you had before.")] = False,
+    steer: Annotated[
+        str | None,
+        typer.Option("--steer", help="A topic to look in: topic:NAME, #NUMBER, or text:WORDS of your own."),
+    ] = None,
+    topics: Annotated[
+        bool, typer.Option("--topics", help="Show the topics the answer is likely in; without a question, all topics.")
+    ] = False,
     encoder: options.EncoderName = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -32,16 +39,23 @@ def search(
     """Find the documents that answer a question.
 
     With --input every question of a file is searched, in batches, into a run file; at the end it says how many of
-    them lie outside what was trained for.
+    them lie outside what was trained for. With --steer the search follows a topic, as --topics offers them, whatever
+    the guard thinks of the question.
 
     Example:  jasper search --run runs/scifact -k 5 "does vitamin D prevent fractures?"
 
     Example:  jasper search --run runs/scifact --input questions.jsonl --output run.trec -k 100
+
+    Example:  jasper search --run runs/scifact --topics --steer "text:bone density" "does vitamin D prevent fractures?"
     """
     from jasper_rag.jasper import Jasper
 
-    if dense_only and plain:
-        raise InputError("--dense-only and --plain exclude each other.", remedy="Give one of them, or none.")
+    _require_consistent(dense_only=dense_only, plain=plain, steer=steer)
+    if topics and question is None and input_file is None and output is None:
+        with console.talking(quiet):
+            listed = Jasper.load(run, offline=offline).topics
+        console.put_topics([(topic, None) for topic in listed], as_json=as_json)
+        return
     if (question is None) == (input_file is None) or (input_file is None) != (output is None):
         remedy = "Give one question, or a file of them: --input questions.jsonl --output run.trec."
         raise InputError("one question, or --input with --output, is expected.", field="question", remedy=remedy)
@@ -50,14 +64,29 @@ def search(
         jasper = Jasper.load(run, encoder=encoder, offline=offline)
         if input_file is not None and output is not None:
             _require_file_place(output)
-            _search_file(jasper, input_file, output, k, ranker, quiet=quiet)
+            if topics:
+                raise InputError("--topics is for one question.", field="topics", remedy="Leave it out with --input.")
+            _search_file(jasper, input_file, output, k, ranker, steer, quiet=quiet)
             return
         assert question is not None
-        hits = jasper.search(question, k, ranker)
+        offered = jasper.offered_topics(question) if topics else []
+        hits = jasper.search(question, k, ranker, steer=steer)
     if as_json:
-        console.put_json({"question": question, "ranker": ranker, "hits": console.hits_as_json(hits)})
-    else:
-        console.put_hits(hits)
+        found = {"question": question, "ranker": ranker, "hits": console.hits_as_json(hits)}
+        shown = {"topics": console.topics_as_json(offered)} if topics else {}
+        console.put_json(found | ({"steer": steer} if steer is not None else {}) | shown)
+        return
+    if topics:
+        console.put_topics(offered)
+    console.put_hits(hits)
+
+
+def _require_consistent(*, dense_only: bool, plain: bool, steer: str | None) -> None:
+    if dense_only and plain:
+        raise InputError("--dense-only and --plain exclude each other.", remedy="Give one of them, or none.")
+    if plain and steer is not None:
+        remedy = "Give one of them: the plain encoder knows no topics."
+        raise InputError("--plain and --steer exclude each other.", field="steer", remedy=remedy)
 
 
 def _require_file_place(output: Path) -> None:
@@ -68,10 +97,12 @@ def _require_file_place(output: Path) -> None:
     require_writable(output.absolute().parent)
 
 
-def _search_file(jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker, *, quiet: bool) -> None:
+def _search_file(
+    jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker, steer: str | None, *, quiet: bool
+) -> None:
     from jasper_rag.batch_search import search_file
 
-    done = search_file(jasper, questions, output, k, ranker)
+    done = search_file(jasper, questions, output, k, ranker, steer=steer)
     console.say(f"{output}: {done.questions:,} questions, up to {k} documents each", quiet=quiet)
     if done.monitor is not None:
         console.say(done.monitor.line(), quiet=quiet)

@@ -19,3 +19,13 @@ SYSTEM_NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 """System key -> human name, in the order of every table."""
+
+STEERING_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "zero": "no topic",
+        "predicted": "the router's first topic",
+        "one_click": "the right topic, where it is among the 3 offered",
+        "oracle": "the right topic (upper bound: knows the answer)",
+    }
+)
+"""Mode of steering -> what people read, in the order of every table."""

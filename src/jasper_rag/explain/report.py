@@ -11,6 +11,7 @@ from jasper_rag.explain.html_page import PagePart, packaged, render_page
 from jasper_rag.explain.report_data import ReportData
 from jasper_rag.explain.report_examples import examples
 from jasper_rag.explain.report_sections import comparison, facts, header, next_steps, training
+from jasper_rag.explain.report_steering import steering
 
 
 class Section(NamedTuple):
@@ -29,6 +30,7 @@ class Section(NamedTuple):
 
 SECTIONS: tuple[Section, ...] = (
     Section("comparison", "Comparison", comparison),
+    Section("steering", "Asked with a topic", steering),
     Section("training", "Training", training),
     Section("examples", "Examples, before and after", examples),
     Section("facts", "Facts", facts),

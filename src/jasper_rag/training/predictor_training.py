@@ -78,14 +78,8 @@ def train_predictor(
         torch.default_generator.manual_seed(seed)
         model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start)
     source = PairBatches(pairs, config.batch_size, seed)
-    loss = LossConfig(
-        lambda_jasper=0,
-        lambda_contrastive=1,
-        lambda_centroid=0,
-        lambda_vicreg=0,
-        contrastive_temperature=config.temperature,
-    )
-    settings = _trainer_config(config, len(source), seed)
+    loss = source_loss(config.temperature)
+    settings = ramp_settings(config, len(source), seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
@@ -108,7 +102,18 @@ def train_predictor(
     return TrainedPredictor(model.eval(), tuple(history), best_ndcg, time.process_time() - started)
 
 
-def _trainer_config(config: PredictorTrainingConfig, steps_per_epoch: int, seed: int) -> JASPERTrainerConfig:
+def source_loss(temperature: float) -> LossConfig:
+    """The softmax over all train sources, alone."""
+    return LossConfig(
+        lambda_jasper=0,
+        lambda_contrastive=1,
+        lambda_centroid=0,
+        lambda_vicreg=0,
+        contrastive_temperature=temperature,
+    )
+
+
+def ramp_settings(config: PredictorTrainingConfig, steps_per_epoch: int, seed: int) -> JASPERTrainerConfig:
     """A geometric ramp of the learning rate, with dev asked every few steps; nothing is written."""
     return JASPERTrainerConfig(
         batch_size=config.batch_size,
