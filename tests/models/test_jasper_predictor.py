@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jasper_rag.models.dropout import Dropout
 from jasper_rag.models.jasper_predictor import ACTIVATIONS, JASPERPredictor, JEPAPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
 
@@ -69,7 +70,7 @@ def test_without_paths_it_is_the_documented_network(activation: str, layers: int
             if norm:
                 parts.append(nn.LayerNorm(after))
             if dropout:
-                parts.append(nn.Dropout(dropout))
+                parts.append(Dropout(dropout))
         return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
     randomise(model)
@@ -95,7 +96,11 @@ def test_paths_add_up() -> None:
     alone.load_state_dict({key: value for key, value in model.state_dict().items() if "_map" not in key})
     question, steering = vectors(0), vectors(1)
     maps = question @ model.question_map.weight.T + steering @ model.steering_map.weight.T
-    torch.testing.assert_close(model(question, steering), question + maps + alone(question, steering))
+    expected = question + maps + model.config.mlp_scale * alone(question, steering)
+    torch.testing.assert_close(model(question, steering), expected)
+    larger = predictor(mlp_scale=2.0).eval()
+    larger.load_state_dict(model.state_dict())
+    torch.testing.assert_close(larger(question, steering), question + maps + 2 * alone(question, steering))
 
 
 def test_no_steering_is_zero_steering() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,14 @@ def with_pseudo(turned: EmbeddedSet, *, true: bool) -> EmbeddedSet:
     taught, held_out = part(others, range(HELD_OUT, len(others))), part(others, range(HELD_OUT))
     splits = {"train": part(train, range(FEW)), "dev": turned.splits["dev"], PSEUDO: taught, PSEUDO_DEV: held_out}
     return replace(turned, splits=splits)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_real_dev_questions() -> Iterator[None]:
+    """The dev split counts as one of few questions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "FEWEST_REAL", 1000)
+        yield
 
 
 @pytest.fixture(scope="module")
