@@ -69,8 +69,9 @@ def _curve(name: str, data_root: Path, labels: Sequence[str], settings: JasperCo
     asked = training_questions(retrieval_set, beside, settings.seed, language=settings.language)
     encoder = usable_encoder(None, settings, offline=False)
     embedded = embed_set(asked.retrieval_set, encoder, EmbeddingStore(), settings.chunking)
-    for wanted in labels:
-        count = asked.labelled_pairs + _pairs(embedded.splits["dev"]) if wanted == "all" else int(wanted)
+    there_are = asked.labelled_pairs + _pairs(embedded.splits["dev"])
+    counts = [there_are if wanted == "all" else int(wanted) for wanted in labels]
+    for count in (count for count in counts if count <= there_are):
         for how in ("labels alone", "default"):
             drawn = _drawn(embedded, count, settings.seed, beside=_is_beside(settings, embedded, count, how))
             if how == "default" and count and PSEUDO not in drawn.splits:
