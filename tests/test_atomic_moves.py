@@ -105,6 +105,7 @@ def swaps(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["directory", "entries"])
 def test_a_kill_at_any_point_leaves_all_old_or_all_new(tmp_path: Path, kind: str, swaps: bool) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}

@@ -55,6 +55,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.slow
 def test_the_script_answers(repository: Path) -> None:
     script = repository / "examples" / "train_jasper_predictor.py"
     asked = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)

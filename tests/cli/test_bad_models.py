@@ -78,6 +78,7 @@ def test_an_encoder_whose_roles_differ_in_width(synonym_set: RetrievalSet, tmp_p
     assert "one space" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_cut_or_altered_file_of_a_run_is_named(jasper: Command, run: Path, tmp_path: Path) -> None:
     """Cut at several places or with one bit turned, file by file; nothing is written."""
     for name, content in files_of(run / "model").items():
@@ -128,6 +129,7 @@ def short_sighted(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[s
     return folder
 
 
+@pytest.mark.slow
 def test_a_text_of_a_megabyte_is_read_and_its_cut_is_noted(
     jasper: Command, damaged: Path, settings: Path, short_sighted: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_demo_fits_compares_and_searches(jasper: Command, tmp_path: Path) ->
     assert json.loads(found.out)["hits"][0]["title"].startswith("things.")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_demo")
 def test_a_quiet_demo_with_a_seed(jasper: Command, tmp_path: Path) -> None:
     outcome = jasper("demo", "--output_dir", tmp_path / "demo", "--seed", "5", "--quiet", "--offline")

@@ -47,6 +47,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000, 12_000, 40_000])
 def test_files_that_cannot_be_finished(
     jasper: Command, run: Path, data: Path, settings: Path, tmp_path: Path, size: int
@@ -64,6 +65,7 @@ def test_files_that_cannot_be_finished(
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+@pytest.mark.slow
 def test_a_full_disk(jasper: Command, run: Path, data: Path, settings: Path, small_disk: Path) -> None:
     target = Path(shutil.copytree(run, small_disk / "run"))
     before = files_of(target)

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_curriculum_is_drawn(repository: Path, tmp_path: Path) -> None:
     target = tmp_path / "mix.png"
     script = repository / "docs/dataset/plot_curriculum.py"

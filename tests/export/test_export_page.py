@@ -80,6 +80,7 @@ def test_texts_in_vectors_out(run_block: Any, searched: Any, bert_encoder: Sente
     np.testing.assert_allclose(names["documents"], plain, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heading", "needed"), [("LangChain", "langchain_core"), ("LlamaIndex", "llama_index.core")])
 def test_frameworks_find_something(run_block: Any, heading: str, needed: str) -> None:
     pytest.importorskip(needed)

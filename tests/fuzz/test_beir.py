@@ -201,6 +201,7 @@ def test_directories(examples: int, check: Callable[[st.DataObject], None], expl
     explore(st.data(), check, examples)
 
 
+@pytest.mark.slow
 def test_every_fault_of_one_directory(
     some_text: Callable[[random.Random], str], written: Callable[..., Path], judge: Callable[..., None]
 ) -> None:
