@@ -31,6 +31,9 @@ from jasper_rag.training.guard_fitting import FittedGuard, fit_corpus_gate, fit_
 from jasper_rag.training.predictor_training import predict
 from jasper_rag.training.training_pairs import training_pairs
 
+NO_TEST = "There is no test split: these dev questions chose model, guard and weights, so expect less of new ones."
+"""What the verdict adds where the comparison is on dev."""
+
 TRAINED_SYSTEMS = ("jasper_ungated", "jasper", "rrf_jasper", "hybrid")
 
 USUAL_WEIGHT, USUAL_COUNTS = 0.2, 20
@@ -47,10 +50,10 @@ class FitRecord:
         leaks: What the splits share.
         candidates: What was trained, and what dev picked.
         guard: The guard's dev curve.
-        comparison: All systems on the test split.
+        comparison: All systems on the test split; on dev where there is none.
         truncated_share: Share of documents longer than the encoder reads; None if the encoder cannot tell.
         topics: The documents' topics, and what following them gained on dev.
-        steering: The test split by mode of steering; None without topics.
+        steering: The same split by mode of steering; None without topics.
     """
 
     questions: TrainingQuestions
@@ -77,6 +80,8 @@ class FitRecord:
         }
         if self.questions.kind == "pseudo":
             metrics["verdict"] = f"{metrics['verdict']} {self.questions.notes[-1]}"
+        if self.comparison.split != "test":
+            metrics["verdict"] = f"{metrics['verdict']} {NO_TEST}"
         return metrics
 
 
@@ -96,16 +101,39 @@ def fit_model(
         config: Every setting.
         truncated_share: For the record.
     """
-    documents = embedded.vectors
-    lexical = lexical_index(embedded.documents, config.language)
     pseudo_only = questions.kind == "pseudo"
     candidates = train_candidates(embedded, config.training, config.seed, pseudo_only=pseudo_only)
+    topics = fit_topics(embedded, candidates, config)
+    return finish_model(questions, embedded, identity, config, candidates, topics, truncated_share)
+
+
+def finish_model(
+    questions: TrainingQuestions,
+    embedded: EmbeddedSet,
+    identity: EncoderIdentity,
+    config: JasperConfig,
+    candidates: Candidates,
+    topics: FittedTopics,
+    truncated_share: float | None = None,
+) -> tuple[FitRecord, SavedModel]:
+    """Guard a trained predictor, weigh BM25 in, and compare on test, or on dev where there is no test split.
+
+    Args:
+        questions: Where the questions come from.
+        embedded: Their vectors, in train and dev, and test if there is one.
+        identity: Of the encoder of the vectors.
+        config: Every setting.
+        candidates: The trained predictor, and the questions that decide.
+        topics: Of the documents, and the predictor that ships.
+        truncated_share: For the record.
+    """
+    documents = embedded.vectors
+    lexical = lexical_index(embedded.documents, config.language)
     dev, asked, labelled = candidates.dev, candidates.questions.vectors, candidates.labelled
     predictions = predict(candidates.trained.model, dev.vectors)
     fitted = fit_guard(asked, dev, predictions, documents, config.guard, config.seed, labelled=labelled)
     weights = _fusion_weights(embedded, candidates, fitted.guard, lexical, real_dev=questions.real_dev)
     corpus_gate = fit_corpus_gate(embedded, candidates.questions, config.guard, config.seed)
-    topics = fit_topics(embedded, candidates, config)
     model = SavedModel(
         config=config.model_dump(),
         identity=identity,
@@ -120,8 +148,9 @@ def fit_model(
         name=embedded.name,
         topics=topics.topics,
     )
-    comparison = _compare_on_test(embedded, model, candidates)
-    steering = _steering_on_test(embedded, model)
+    split = "test" if "test" in embedded.splits else "dev"
+    comparison = _compare_on(split, embedded, model, candidates)
+    steering = _steering_on(split, embedded, model)
     leaks = leak_report(labelled_only(questions))
     record = FitRecord(
         questions, embedded, leaks, candidates, fitted, comparison, truncated_share, topics=topics, steering=steering
@@ -225,24 +254,24 @@ def answered_split(retrieval_set: RetrievalSet, split: str) -> Qrels:
     return qrels
 
 
-def _compare_on_test(embedded: EmbeddedSet, model: SavedModel, candidates: Candidates) -> Comparison:
+def _compare_on(split: str, embedded: EmbeddedSet, model: SavedModel, candidates: Candidates) -> Comparison:
     adapter = train_linear_adapter(training_pairs(embedded))
     train = embedded.splits["train"].judgements
     asked_for = embedded.text_group[train.documents[(train.grades > 0) & (train.documents >= 0)]]
     return compare_model(
         embedded,
-        "test",
+        split,
         model,
         model.lexical,
         train_seconds={"linear_adapter": adapter.cpu_seconds, **dict.fromkeys(TRAINED_SYSTEMS, candidates.cpu_seconds)},
         # A document with the text of a train source was seen in training, whatever its id. Pseudo-questions tell
         # nothing of what will be asked of theirs.
         train_sources=np.flatnonzero(np.isin(embedded.text_group, asked_for)) if candidates.labelled else None,
-        adapted=adapter.transform(embedded.splits["test"].vectors),
+        adapted=adapter.transform(embedded.splits[split].vectors),
     )
 
 
-def _steering_on_test(embedded: EmbeddedSet, model: SavedModel) -> SteeringModes | None:
+def _steering_on(split: str, embedded: EmbeddedSet, model: SavedModel) -> SteeringModes | None:
     if model.topics is None:
         return None
-    return steering_modes(embedded.splits["test"], embedded.vectors, model.predictor, model.topics)
+    return steering_modes(embedded.splits[split], embedded.vectors, model.predictor, model.topics)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,40 @@ def write_fit(jasper: Jasper, record: FitRecord, directory: Path) -> dict[str, A
         InputError: As `writing` does.
     """
     require_usable(directory)
-    comparison = record.comparison
-    queries = record.embedded.splits[comparison.split]
     metrics = record.to_metrics()
-    report = ReportData(
+    report = _report(jasper, record, metrics, directory)
+    with writing(directory), replacing_entries(directory) as folder:
+        write_yaml(folder / CONFIG, jasper.model.config)
+        _write_history(record, folder)
+        _write_results(jasper, record, report, folder)
+    return metrics
+
+
+def write_trained(jasper: Jasper, record: FitRecord, directory: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """`write_fit` for a run that has written its settings and history itself: these stay.
+
+    Args:
+        jasper: Trained.
+        record: Of its training.
+        directory: The run directory.
+        measured: Figures of the training, kept in metrics.json too.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        InputError: As `writing` does.
+    """
+    metrics = {**record.to_metrics(), **measured}
+    report = _report(jasper, record, metrics, directory)
+    with writing(directory), replacing_entries(directory) as folder:
+        _write_results(jasper, record, report, folder)
+    return metrics
+
+
+def _report(jasper: Jasper, record: FitRecord, metrics: Mapping[str, Any], directory: Path) -> ReportData:
+    comparison = record.comparison
+    return ReportData(
         name=f"{comparison.dataset}: does it retrieve better?",
         metrics=metrics,
         history=record.candidates.trained.history,
@@ -60,15 +90,16 @@ def write_fit(jasper: Jasper, record: FitRecord, directory: Path) -> dict[str, A
         facts=facts(jasper, record),
         next_commands=next_commands(directory, jasper.model.identity.name),
     )
-    with writing(directory), replacing_entries(directory) as folder:
-        jasper.save(folder / MODEL_FOLDER)
-        write_yaml(folder / CONFIG, jasper.model.config)
-        write_splits(three_splits(record.questions.retrieval_set), folder / SPLITS, int(jasper.model.config["seed"]))
-        _write_history(record, folder)
-        write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], folder)
-        write_json(folder / METRICS, metrics)
-        write_report(report, folder / REPORT)
-    return metrics
+
+
+def _write_results(jasper: Jasper, record: FitRecord, report: ReportData, folder: Path) -> None:
+    comparison = record.comparison
+    queries = record.embedded.splits[comparison.split]
+    jasper.save(folder / MODEL_FOLDER)
+    write_splits(three_splits(record.questions.retrieval_set), folder / SPLITS, int(jasper.model.config["seed"]))
+    write_runs(comparison, queries.ids, [d.id for d in record.embedded.documents], folder)
+    write_json(folder / METRICS, dict(report.metrics))
+    write_report(report, folder / REPORT)
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def steered_questions(model: SavedModel, questions: Vectors, steer: str, encoder
         InputError: As `require_steerable`, or the encoder cannot be had.
     """
     parsed, topics = require_steerable(model, steer), topics_of(model)
-    if not model.predictor.steering_map.weight.any():
+    if not model.predictor.steers:
         _LOG.warning("steering does nothing here: following a topic did not help on this model's dev questions.")
     if parsed.kind == "topic":
         centroid = topics.centroids[topics.find(parsed.value)]

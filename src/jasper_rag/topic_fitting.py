@@ -43,7 +43,9 @@ class FittedTopics:
         found = self.guidance
         gain = f"dev nDCG@10 {found.dev_ndcg_zero:.3f} without, {found.dev_ndcg_guided:.3f} with the right topic"
         learnt = gain if found.steers else "steering by them does not help on dev and is off"
-        return f"{len(self.topics)} ({self.source}); {learnt}; {found.cpu_seconds:.1f} CPU-seconds"
+        # Where the predictor learnt to follow topics while it was trained, that took no time of its own.
+        took = f"; {found.cpu_seconds:.1f} CPU-seconds" if found.cpu_seconds else ""
+        return f"{len(self.topics)} ({self.source}); {learnt}{took}"
 
 
 def fit_topics(embedded: EmbeddedSet, candidates: Candidates, config: JasperConfig) -> FittedTopics:

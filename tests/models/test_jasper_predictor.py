@@ -261,3 +261,15 @@ def test_summary_names_every_part() -> None:
 
 def test_the_plans_name() -> None:
     assert JEPAPredictor is JASPERPredictor
+
+
+@pytest.mark.parametrize("paths", PATHS)
+def test_a_predictor_says_whether_steering_moves_it(paths: dict[str, bool]) -> None:
+    model = predictor(**paths).eval()
+    question, steering = torch.randn(BATCH, DIM), torch.randn(BATCH, DIM)
+    assert model.steers is not torch.equal(model(question, steering), model(question))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    moved = not torch.equal(model(question, steering), model(question))
+    assert model.steers is moved is (model.config.linear_path or model.config.mlp)

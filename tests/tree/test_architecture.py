@@ -21,7 +21,7 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"evaluation", "explain"}),),
     (
         frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"})
-        | frozenset({"model_search", "topic_choice", "topic_fitting"}),
+        | frozenset({"model_search", "topic_choice", "topic_fitting", "dataset_fitting"}),
     ),
     (frozenset({"jasper"}),),
     (frozenset({"run_directory"}), frozenset({"batch_search"}), frozenset({"export"}), frozenset({"integrations"})),

@@ -45,7 +45,13 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [[], *([verb] for verb in ("fetch", "fit", "build", "train", "inspect", "mine", "search", "evaluate", "export", "demo"))],
+    [
+        [],
+        *(
+            [verb]
+            for verb in ("fetch", "fit", "build", "train", "inspect", "mine", "search", "evaluate", "export", "demo")
+        ),
+    ],
     ids=lambda verb: " ".join(verb) or "-",
 )
 def test_help_is_light(verb: list[str]) -> None:

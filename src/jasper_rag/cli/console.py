@@ -17,6 +17,17 @@ from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.explain.report_data import system_results
 from jasper_rag.progress import quiet as no_bars
 
+INTERRUPTED = 130
+"""Exit code of a program that was stopped with Ctrl-C."""
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C, with what it left and how to go on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(INTERRUPTED)
+        self.message = message
+
 
 @contextmanager
 def talking(quiet: bool) -> Iterator[None]:

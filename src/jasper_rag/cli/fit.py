@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -88,14 +88,23 @@ def _text_training(
 
 def run_and_write(train: Callable[[], Jasper], output_dir: Path, *, as_json: bool, quiet: bool) -> Jasper:
     """Train, write the run directory, print the table and what to type next."""
-    from jasper_rag.run_directory import REPORT, facts, next_commands, write_fit, writing
+    from jasper_rag.run_directory import write_fit, writing
 
     with writing(output_dir):
         jasper = train()
         record = jasper.record
         assert record is not None
         metrics = write_fit(jasper, record, output_dir)
-    for name, value in facts(jasper, record).items():
+    show_results(jasper, metrics, output_dir, as_json=as_json, quiet=quiet)
+    return jasper
+
+
+def show_results(jasper: Jasper, metrics: Mapping[str, Any], output_dir: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print what was decided, the comparison, the verdict, and what to type next."""
+    from jasper_rag.run_directory import REPORT, facts, next_commands
+
+    assert jasper.record is not None
+    for name, value in facts(jasper, jasper.record).items():
         console.say(f"  {name}: {value}", quiet=quiet)
     console.say(quiet=quiet)
     if as_json:
@@ -106,4 +115,3 @@ def run_and_write(train: Callable[[], Jasper], output_dir: Path, *, as_json: boo
     console.say("next:", quiet=quiet)
     for command in next_commands(output_dir, jasper.model.identity.name):
         console.say(f"  {command}", quiet=quiet)
-    return jasper

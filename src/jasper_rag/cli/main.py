@@ -17,11 +17,8 @@ from typing import Any
 import typer
 
 from jasper_rag.atomic_files import NO_ROOM
-from jasper_rag.cli import build, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search, train
+from jasper_rag.cli import build, console, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search, train
 from jasper_rag.errors import InputError
-
-INTERRUPTED = 130
-"""Exit code of a program that was stopped with Ctrl-C."""
 
 _LOOKS: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -88,7 +85,9 @@ def run(program: typer.Typer, name: str) -> None:
         sys.stderr.write(f"{name}: {_fault(error)}\n")
         raise SystemExit(1) from error
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:  # typer has caught the interrupt
+        if isinstance(leaving, console.Interrupted):
+            sys.stderr.write(f"{name}: {leaving.message}\n")
+        elif leaving.code == console.INTERRUPTED:  # typer has caught the interrupt
             sys.stderr.write(f"{name}: interrupted; finished work is kept, the same command goes on from there.\n")
         raise
 

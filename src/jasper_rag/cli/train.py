@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +20,8 @@ from jasper_rag.errors import InputError
 _LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from jasper_rag.dataset_fitting import DatasetSource
+    from jasper_rag.jasper import Jasper
     from jasper_rag.training.run_config import RunConfig
     from jasper_rag.training.training_run import TrainingRun
 
@@ -49,10 +54,11 @@ def train(
     quiet: options.Quiet = False,
     debug: Annotated[bool, typer.Option("--debug", help="Say more, and trace numbers that are not finite.")] = False,
 ) -> None:
-    """Train a predictor on a steering dataset; write checkpoints, metrics and plots.
+    """Train a predictor on a steering dataset; write checkpoints, plots and, as `jasper fit` does, model and report.
 
     The val split is searched after every epoch, with the plain question beside it: checkpoints/best.pt is the model
-    that retrieves best. A run that was stopped goes on with --resume and ends as if it had not been.
+    that retrieves best. It is blended with the plain question as far as val gains by it, compared on the test split
+    and can be searched. A run that was stopped goes on with --resume and ends as if it had not been.
 
     Example:  jasper train --config configs/jasper_base.yaml --dataset-dir datasets/tldr --output-dir runs/tldr
     """
@@ -69,14 +75,21 @@ def train(
         remedy = "Give --dataset-dir, or dataset.path in the settings; `jasper build` makes one."
         raise InputError("no dataset to train on.", field="dataset-dir", remedy=remedy)
     output_dir = output_dir or Path("runs/jasper")
-    with console.talking(quiet), _distributed() as rank, _tracing(debug):
-        metrics = _train(settings, output_dir, resume, rank)
+    with console.talking(quiet), _distributed() as rank, _tracing(debug), _saying_how_to_go_on(output_dir, resume):
+        trained = _train(settings, output_dir, resume, rank)
     if not rank:
-        _show(metrics, output_dir, as_json=as_json, quiet=quiet)
+        _show(trained, output_dir, as_json=as_json, quiet=quiet)
 
 
-def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int | None) -> dict[str, Any]:
-    from jasper_rag.atomic_files import write_json
+@dataclass(frozen=True)
+class _Trained:
+    """What a run ends with: the content of metrics.json and, where one could be made, the model."""
+
+    metrics: dict[str, Any]
+    jasper: Jasper | None = None
+
+
+def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int | None) -> _Trained:
     from jasper_rag.run_directory import writing
     from jasper_rag.training.health import TrainingDiverged
     from jasper_rag.training.training_run import prepare_run
@@ -87,24 +100,56 @@ def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int
     # The first process holds the folder and writes; others only compute.
     with nullcontext() if rank else writing(output_dir):
         run = prepare_run(settings, settings.dataset.path, output_dir, distributed=rank is not None)
+        source = None if rank else _model_source(run)
         if resume is not None:
             epoch, _ = run.trainer.load_checkpoint(resume)
             _LOG.info("going on after epoch %d of %s", epoch, resume)
         if not rank:
             write_yaml(output_dir / "config.yaml", run.config.to_dict())
+        started = time.process_time()
         try:
             run.trainer.fit()
         except TrainingDiverged as error:
             raise InputError(str(error), path=output_dir, remedy=error.remedy) from error
         if rank:
-            return {}
-        metrics = _measured(run)
-        write_json(output_dir / "metrics.json", metrics)
+            return _Trained({})
+        seconds = time.process_time() - started
         run.monitor.export_history()
         run.monitor.plot_losses()
         run.monitor.plot_steering_distribution()
         run.monitor.finish()
-    return metrics
+        return _finished(run, source, output_dir, seconds)
+
+
+def _model_source(run: TrainingRun) -> DatasetSource | None:
+    """What the model will need, read before the training, which takes longer; None where there will be no model."""
+    from jasper_rag.dataset_fitting import read_source, why_no_model
+
+    why = why_no_model(run)
+    if why is None:
+        return read_source(run)
+    _LOG.warning("no model/ will be written, checkpoints only: %s.", why)
+    return None
+
+
+def _finished(run: TrainingRun, source: DatasetSource | None, output_dir: Path, cpu_seconds: float) -> _Trained:
+    """Measure the best model and write what comes of it."""
+    from jasper_rag.atomic_files import write_json
+    from jasper_rag.dataset_fitting import fit_dataset
+    from jasper_rag.jasper import MODEL_FOLDER, Jasper
+    from jasper_rag.run_directory import METRICS, write_trained
+
+    measured = _measured(run)
+    if source is None:
+        write_json(output_dir / METRICS, measured)
+        if (output_dir / MODEL_FOLDER).is_dir():
+            _LOG.warning("%s is of an earlier run and stays as it is.", output_dir / MODEL_FOLDER)
+        return _Trained(measured)
+    record, model = fit_dataset(run, source, cpu_seconds)
+    jasper = Jasper(model, record=record)
+    # The comparison names its split itself.
+    kept = {key: value for key, value in measured.items() if key != "split"}
+    return _Trained(write_trained(jasper, record, output_dir, kept), jasper)
 
 
 def _measured(run: TrainingRun) -> dict[str, Any]:
@@ -112,18 +157,57 @@ def _measured(run: TrainingRun) -> dict[str, Any]:
     epoch = run.trainer.load_best()
     split = "test" if "test" in run.datasets else run.config.dataset.split_val
     name, value = run.trainer.best_metric
-    return {"split": split, "best_epoch": epoch, "best_metric": name, "best_value": value, **run.measure(split)}
+    return {
+        "split": split,
+        "best_epoch": epoch,
+        "best_metric": name,
+        "best_value": value,
+        "steering_variants": run.measure(split),
+    }
 
 
-def _show(metrics: Mapping[str, Any], output_dir: Path, *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        console.put_json(metrics)
-    else:
-        console.put_steering(metrics)
+def _show(trained: _Trained, output_dir: Path, *, as_json: bool, quiet: bool) -> None:
+    from jasper_rag.cli.fit import show_results
+
+    metrics = trained.metrics
+    if not as_json:
+        console.put_steering({"split": metrics["split"], **metrics["steering_variants"]})
     if metrics["best_epoch"] is not None:
         when = f"after epoch {metrics['best_epoch']}" if metrics["best_epoch"] >= 0 else "before training"
         console.say(f"\n{metrics['best_metric']} {metrics['best_value']:.4f} {when}", quiet=quiet)
     console.say(f"checkpoints: {output_dir / 'checkpoints'}   plots: {output_dir / 'loss_curves.png'}", quiet=quiet)
+    if trained.jasper is not None:
+        show_results(trained.jasper, metrics, output_dir, as_json=as_json, quiet=quiet)
+    elif as_json:
+        console.put_json(metrics)
+
+
+@contextmanager
+def _saying_how_to_go_on(output_dir: Path, resume: Path | None) -> Iterator[None]:
+    """On Ctrl-C say which checkpoint to resume from: the last one that this run wrote, else the one it came from."""
+    folder = output_dir / "checkpoints"
+    before = _written(folder)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        new = {path: when for path, when in _written(folder).items() if before.get(path) != when}
+        # Of two written at once, best.pt is the less: it knows nothing of what came after it.
+        last = max(new, key=lambda path: (new[path], path.name != "best.pt"), default=resume)
+        if last is None:
+            raise console.Interrupted(
+                "interrupted before the first checkpoint; the same command starts anew."
+            ) from stop
+        how = f"give the same command with --resume {shlex.quote(str(last))} to go on from there"
+        raise console.Interrupted(f"interrupted; {how}.") from stop
+
+
+def _written(folder: Path) -> dict[Path, int]:
+    """When each checkpoint was written, in nanoseconds."""
+    found: dict[Path, int] = {}
+    for path in folder.glob("*.pt"):
+        with suppress(FileNotFoundError):
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 @contextmanager

@@ -25,12 +25,14 @@ class DatasetTexts:
         questions: Row i belongs to row i of `question_embs`.
         keywords: Row i belongs to row i of `keyword_embs`.
         clusters: Names; row i belongs to row i of `centroid_embs`.
+        terms: Telling terms of each cluster, best first; none where the file says none.
     """
 
     documents: tuple[Document, ...]
     questions: tuple[Query, ...]
     keywords: tuple[str, ...]
     clusters: tuple[str, ...]
+    terms: tuple[tuple[str, ...], ...]
 
 
 def read_texts(directory: str | Path) -> DatasetTexts:
@@ -44,11 +46,13 @@ def read_texts(directory: str | Path) -> DatasetTexts:
     for name in layout.TEXT_FILES:
         if not (root / name).is_file():
             raise InputError("is missing", remedy=_REMEDY, path=root / name)
+    clusters = _objects(read_json(root / layout.CLUSTERS_FILE), root / layout.CLUSTERS_FILE)
     texts = DatasetTexts(
         documents=tuple(_document(row) for row in json_rows(root / layout.DOCUMENTS_FILE)),
         questions=tuple(_question(row) for row in json_rows(root / layout.QUESTIONS_FILE)),
         keywords=_strings(read_json(root / layout.KEYWORDS_FILE), root / layout.KEYWORDS_FILE),
-        clusters=_names(read_json(root / layout.CLUSTERS_FILE), root / layout.CLUSTERS_FILE),
+        clusters=_strings([entry.get("name") for entry in clusters], root / layout.CLUSTERS_FILE),
+        terms=tuple(_strings(entry.get("terms", []), root / layout.CLUSTERS_FILE) for entry in clusters),
     )
     _require(len(texts.documents), config.n_sources, root / layout.DOCUMENTS_FILE)
     _require(len(texts.questions), config.n_questions, root / layout.QUESTIONS_FILE)
@@ -71,10 +75,10 @@ def _strings(value: Any, path: Path) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _names(value: Any, path: Path) -> tuple[str, ...]:
+def _objects(value: Any, path: Path) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise InputError("a list of objects is expected", remedy=_REMEDY, path=path)
-    return _strings([entry.get("name") for entry in value], path)
+    return value
 
 
 def _require(found: int, expected: int | None, path: Path) -> None:

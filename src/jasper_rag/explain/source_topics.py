@@ -24,10 +24,10 @@ def source_topics(opened: SteeringTensors) -> NDArray[np.int64]:
         return kept
     held = opened.tensors
     clusters = len(held["centroid_embs"])
-    vectors, centroids = unit(held["source_embs"].numpy()), unit(held["centroid_embs"].numpy())
+    vectors, centroids = unit(held["source_embs"].cpu().numpy()), unit(held["centroid_embs"].cpu().numpy())
     topics, _ = nearest_centroid(vectors, centroids)
     # Counted per (source, cluster) that occurs: a full table could be large.
-    keys = held["pair_index"][:, 1].numpy() * clusters + held["pair_cluster_id"].numpy()
+    keys = held["pair_index"][:, 1].cpu().numpy() * clusters + held["pair_cluster_id"].cpu().numpy()
     met, counts = np.unique(keys, return_counts=True)
     order = np.lexsort((-met, counts))
     # The last one written stays: most pairs, then the smaller number.

@@ -101,6 +101,13 @@ class JASPERPredictor(nn.Module):
         """H, the width of the latents."""
         return self.config.hidden_dim
 
+    @property
+    def steers(self) -> bool:
+        """Whether steering can move a prediction: not while every map that it passes through last is 0."""
+        last: list[nn.Module] = [self.steering_map] if self.config.linear_path else []
+        last += [self.predictor_head[-1]] if self.config.mlp else []
+        return any(bool(next(layer.parameters()).any()) for layer in last)
+
     def get_latent_representations(self) -> dict[str, Tensor]:
         """{"question_latent", "steering_latent"}, [B, H] on the CPU, of the last forward pass; {} before any.
 

@@ -59,7 +59,7 @@ class TrainedGuidance:
     @property
     def steers(self) -> bool:
         """Whether steering moves a prediction at all."""
-        return bool(self.model.steering_map.weight.any())
+        return self.model.steers
 
 
 class GuidedRetrieval:

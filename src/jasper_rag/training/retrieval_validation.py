@@ -80,10 +80,7 @@ class DatasetRetrieval:
     def __init__(
         self, dataset: JASPERSteeringDataset, variants: tuple[str, ...] = VARIANTS, most: int | None = None
     ) -> None:
-        opened = dataset.tensors
-        rows = dataset.split_indices.cpu().numpy()
-        sides = opened.tensors["pair_index"].cpu().numpy()[rows]
-        relevance = opened.tensors["pair_relevance"].cpu().numpy()[rows]
+        rows, sides, relevance = _pairs_of(dataset)
         asked = np.unique(sides[relevance > 0, 0])
         if not len(asked):
             raise ValueError(f"no pair of the {dataset.split} split is relevant")
@@ -119,6 +116,25 @@ class DatasetRetrieval:
         return opened.steering(self._pairs, questions, clusters, numbers, torch.empty_like(questions))
 
 
+def split_judgements(dataset: JASPERSteeringDataset) -> tuple[NDArray[np.int64], Judgements]:
+    """Which questions of a split have a relevant source, and which: ascending rows int64 [Q], their judgements.
+
+    Grades are 1, 2, ... in the order of the relevances that occur.
+    """
+    _, sides, relevance = _pairs_of(dataset)
+    asked = np.unique(sides[relevance > 0, 0])
+    return asked, _judgements(asked, sides, relevance)
+
+
+def _pairs_of(
+    dataset: JASPERSteeringDataset,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of a split's pairs [P], their questions and sources [P, 2], their relevance [P]."""
+    held = dataset.tensors.tensors
+    rows = dataset.split_indices.cpu().numpy()
+    return rows, held["pair_index"].cpu().numpy()[rows], held["pair_relevance"].cpu().numpy()[rows]
+
+
 def _judgements(asked: NDArray[np.int64], sides: NDArray[np.int64], relevance: NDArray[np.float32]) -> Judgements:
     """Grades 1, 2, ... in the order of the relevances that occur."""
     levels = np.unique(relevance[relevance > 0])
@@ -127,7 +143,8 @@ def _judgements(asked: NDArray[np.int64], sides: NDArray[np.int64], relevance: N
     order = np.lexsort((-grades[kept], sides[kept, 1], sides[kept, 0]))
     questions, sources, grades = sides[kept, 0][order], sides[kept, 1][order], grades[kept][order]
     # A pair given twice counts once, with its higher grade.
-    first = np.concatenate([[True], (np.diff(questions) != 0) | (np.diff(sources) != 0)])
+    first = np.ones(len(sources), dtype=np.bool_)
+    first[1:] = (np.diff(questions) != 0) | (np.diff(sources) != 0)
     counts = np.bincount(np.searchsorted(asked, questions[first]), minlength=len(asked))
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Judgements(indptr, sources[first], grades[first].astype(np.int64))
