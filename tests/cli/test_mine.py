@@ -211,3 +211,29 @@ def test_bad_places_and_settings(jasper: Command, run: Path, dataset: Path, tmp_
     bad = jasper("mine", "--run", run, "--dataset", dataset)
     assert bad.code == 2
     assert "[build.negatives]" in bad.err
+
+
+def test_a_training_under_way_mines_with_its_best_checkpoint(jasper: Command, dataset: Path, tmp_path: Path) -> None:
+    """Before a model is there, the best checkpoint counts; a checkpoint by its name gives the same."""
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(
+        "model: {mlp: false}\ntraining: {batch_size: 8, num_epochs: 3, learning_rate: 0.03, device: cpu}\n"
+    )
+    trained = tmp_path / "trained"
+    command = ("train", "--config", settings, "--dataset-dir", dataset, "--output-dir", trained, "--quiet")
+    assert jasper(*command).code == 0
+    shutil.rmtree(trained / "model")
+    before = files_of(dataset)
+    outcome = jasper("mine", "--run", trained, "--dataset", dataset, "--json")
+    assert outcome.code == 0, outcome.err
+    changed = {tier["name"]: tier["changed"] for tier in json.loads(outcome.out)["tiers"]}
+    assert changed["similar"] > 0
+    after = files_of(dataset)
+    assert after["hard_negatives.safetensors"] != before["hard_negatives.safetensors"]
+    by_name = jasper("mine", "--run", trained / "checkpoints" / "best.pt", "--dataset", dataset, "--json")
+    assert not any(tier["changed"] for tier in json.loads(by_name.out)["tiers"])
+    still = jasper("mine", "--run", trained, "--dataset", dataset, "--json", "--alpha", 0)
+    assert still.code == 0
+    lost = jasper("mine", "--run", tmp_path / "nothing.pt", "--dataset", dataset)
+    assert lost.code == 2
+    assert "config.yaml" in lost.err

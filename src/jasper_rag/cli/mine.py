@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
     from jasper_rag.explain.dataset_page_data import OpenedDataset
     from jasper_rag.jasper import Jasper
 
+    Move = Callable[[Vectors], Vectors]
+
 _BLOCK = 4096
 """Questions moved at a time."""
 
 
 def mine(
-    run: options.RunDirectory,
+    run: Annotated[
+        Path,
+        typer.Option("--run", help="Run directory of `jasper fit` or `jasper train`, or a checkpoint of the latter."),
+    ],
     dataset: Annotated[Path, typer.Option("--dataset", help="Dataset directory whose negatives are replaced.")],
     alpha: Annotated[
         float | None,
@@ -40,7 +46,8 @@ def mine(
     """Mine the hard negatives again, from where a trained model moves the questions.
 
     What fooled the plain encoder may not fool the model, and other sources do: the similar tier and the margin follow
-    the moved questions. Training that is under way takes the new negatives over with `reload_negatives()`.
+    the moved questions. The model may be one that is still being trained (then its best checkpoint counts): every
+    `reload_negatives_every_n_epochs` the training takes the new negatives over.
 
     Example:  jasper mine --run runs/tldr --dataset datasets/tldr
     """
@@ -50,15 +57,18 @@ def mine(
     from jasper_rag.file_locks import exclusive
     from jasper_rag.jasper import Jasper
 
-    jasper = Jasper.load(run, offline=True)
+    checkpoint = _checkpoint_of(run)
+    jasper = Jasper.load(run, offline=True) if checkpoint is None else None
     if not dataset.is_dir():
         remedy = "Give the directory of a steering dataset."
         raise InputError("there is no such directory.", path=dataset, remedy=remedy)
     with console.talking(quiet), exclusive(dataset, "mining here"):
         opened = open_for_inspection(dataset)
-        _require_same_space(jasper, opened, quiet=quiet)
+        if jasper is not None:
+            _require_same_space(jasper, opened, quiet=quiet)
+        move = _as_shipped(jasper, alpha) if jasper is not None else _as_trained(checkpoint or run, opened, alpha)
         settings, tensors = _settings(opened), opened.tensors
-        given = _moved_pairs(jasper, opened, alpha)
+        given = _moved_pairs(move, opened)
         splits = {name: rows.numpy() for name, rows in tensors.splits.items()}
         old = opened.array("hard_negatives"), opened.array("negative_tiers")
         found = remine(given, splits, *old, settings, tensors.config.random_seed if seed is None else seed)
@@ -108,7 +118,45 @@ def _settings(opened: OpenedDataset) -> NegativeConfig:
         ) from error
 
 
-def _moved_pairs(jasper: Jasper, opened: OpenedDataset, alpha: float | None) -> PairSet:
+def _checkpoint_of(run: Path) -> Path | None:
+    """The checkpoint that is meant: the file itself, or the best one of a training that has left no model yet."""
+    if run.suffix == ".pt":
+        return run
+    best = run / "checkpoints" / "best.pt"
+    return best if best.is_file() and not (run / "model").exists() else None
+
+
+def _as_shipped(jasper: Jasper, alpha: float | None) -> Move:
+    if alpha is not None:
+        jasper.model = replace(jasper.model, guard=replace(jasper.model.guard, alpha=alpha))
+    return jasper.transform
+
+
+def _as_trained(checkpoint: Path, opened: OpenedDataset, alpha: float | None) -> Move:
+    """Questions as a checkpoint of `jasper train` moves them, without a gate: a training under way has none."""
+    from jasper_rag.models.guard import Guard
+    from jasper_rag.models.jasper_predictor import JASPERPredictor
+    from jasper_rag.training.checkpointing import read_checkpoint
+    from jasper_rag.training.predictor_training import predict
+    from jasper_rag.training.run_config import load_run_config
+
+    config = load_run_config(checkpoint.absolute().parent.parent / "config.yaml").model
+    found, dimension = read_checkpoint(checkpoint), opened.tensors.config.embedding_dim
+    if config.embedding_dim != dimension:
+        problem = f"its vectors have {dimension} dimensions, those of the run {config.embedding_dim}."
+        remedy = "Give a run that was trained on this dataset."
+        raise InputError(problem, path=opened.tensors.root, remedy=remedy)
+    model = JASPERPredictor(config)
+    try:
+        model.load_state_dict(found["model_state_dict"])
+    except RuntimeError as error:
+        remedy = "Give a checkpoint that lies in the run directory it was written to."
+        raise InputError("is not of the model in config.yaml.", path=checkpoint, remedy=remedy) from error
+    guard = Guard(1.0 if alpha is None else alpha)
+    return lambda questions: guard.blend(questions, predict(model.eval(), questions))
+
+
+def _moved_pairs(move: Move, opened: OpenedDataset) -> PairSet:
     import numpy as np
 
     from jasper_rag.build.clustering import distinct_rows
@@ -117,8 +165,6 @@ def _moved_pairs(jasper: Jasper, opened: OpenedDataset, alpha: float | None) -> 
     from jasper_rag.explain.source_topics import source_topics
     from jasper_rag.models.guard import unit
 
-    if alpha is not None:
-        jasper.model = replace(jasper.model, guard=replace(jasper.model.guard, alpha=alpha))
     sources, pairs = unit(opened.array("source_embs")), opened.array("pair_index")
     if opened.texts is not None:
         group = text_groups(opened.texts.documents)
@@ -126,7 +172,7 @@ def _moved_pairs(jasper: Jasper, opened: OpenedDataset, alpha: float | None) -> 
         first, inverse, _ = distinct_rows(sources)
         group = first[inverse]
     return PairSet(
-        questions=np.concatenate(list(_moved(jasper, unit(opened.array("question_embs"))))),
+        questions=np.concatenate(_moved(move, unit(opened.array("question_embs")))),
         sources=sources,
         pairs=pairs,
         source_cluster=source_topics(opened.tensors),
@@ -136,8 +182,8 @@ def _moved_pairs(jasper: Jasper, opened: OpenedDataset, alpha: float | None) -> 
     )
 
 
-def _moved(jasper: Jasper, questions: Vectors) -> list[Vectors]:
-    return [jasper.transform(questions[start : start + _BLOCK]) for start in range(0, len(questions), _BLOCK)]
+def _moved(move: Move, questions: Vectors) -> list[Vectors]:
+    return [move(questions[start : start + _BLOCK]) for start in range(0, len(questions), _BLOCK)]
 
 
 def _suffix(dataset: Path) -> Literal[".safetensors", ".pt"]:
