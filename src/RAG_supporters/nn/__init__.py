@@ -1,4 +1,4 @@
-"""Re-exports of `jasper_rag.models` and `jasper_rag.losses`."""
+"""Re-exports of `jasper_rag.models`, `jasper_rag.losses` and `jasper_rag.training`."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ from jasper_rag.models.ema_encoder import EMAEncoder as EMAEncoder
 from jasper_rag.models.jasper_predictor import JASPERPredictor as JASPERPredictor
 from jasper_rag.models.jasper_predictor import JEPAPredictor as JEPAPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig as JASPERPredictorConfig
+from jasper_rag.training.jasper_trainer import JASPERTrainer as JASPERTrainer
+from jasper_rag.training.jasper_trainer import JEPATrainer as JEPATrainer
+from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig as JASPERTrainerConfig
+from jasper_rag.training.monitoring import TrainingMonitor as TrainingMonitor
