@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jasper_rag.models.dropout import Dropout
-from jasper_rag.models.jasper_predictor import ACTIVATIONS, JASPERPredictor, JEPAPredictor
+from jasper_rag.models.jasper_predictor import JASPERPredictor, JEPAPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.mlp import ACTIVATIONS
 
 DIM, HIDDEN, BATCH = 6, 8, 5
 DOCUMENTED = {"residual": False, "linear_path": False, "mlp": True}
@@ -266,10 +267,8 @@ def test_the_plans_name() -> None:
 @pytest.mark.parametrize("paths", PATHS)
 def test_a_predictor_says_whether_steering_moves_it(paths: dict[str, bool]) -> None:
     model = predictor(**paths).eval()
-    question, steering = torch.randn(BATCH, DIM), torch.randn(BATCH, DIM)
+    question, steering = vectors(0), vectors(1)
     assert model.steers is not torch.equal(model(question, steering), model(question))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1)
+    randomise(model)
     moved = not torch.equal(model(question, steering), model(question))
     assert model.steers is moved is (model.config.linear_path or model.config.mlp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,17 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jasper_rag.models.dropout import Dropout
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "GELU": nn.GELU,
-    "ReLU": nn.ReLU,
-    "SiLU": nn.SiLU,
-    "Tanh": nn.Tanh,
-    "ELU": nn.ELU,
-    "LeakyReLU": nn.LeakyReLU,
-}
+from jasper_rag.models.mlp import mlp, zero_map
 
 
 class JASPERPredictor(nn.Module):
@@ -49,15 +39,15 @@ class JASPERPredictor(nn.Module):
         self._latents: dict[str, Tensor] = {}
         dim, hidden = config.embedding_dim, config.hidden_dim
         if config.linear_path:
-            self.question_map = _zero_map(dim)
+            self.question_map = zero_map(dim)
             if not config.residual:
                 # All predictions would be 0, which has no direction and gives normalisation a gradient of 1e12.
                 nn.init.eye_(self.question_map.weight)
-            self.steering_map = _zero_map(dim)
+            self.steering_map = zero_map(dim)
         if config.mlp:
-            self.question_encoder = _mlp(dim, hidden, config)
-            self.steering_encoder = _mlp(dim, hidden, config)
-            self.predictor_head = _mlp(2 * hidden, dim, config)
+            self.question_encoder = mlp(dim, hidden, config)
+            self.steering_encoder = mlp(dim, hidden, config)
+            self.predictor_head = mlp(2 * hidden, dim, config)
             if config.residual or config.linear_path:
                 for parameter in self.predictor_head[-1].parameters():
                     nn.init.zeros_(parameter)
@@ -129,31 +119,6 @@ class JASPERPredictor(nn.Module):
             )
         if steering_emb is not None and steering_emb.shape != question_emb.shape:
             raise ValueError(f"steering {list(steering_emb.shape)} for questions {list(question_emb.shape)}.")
-
-
-def _zero_map(dim: int) -> nn.Linear:
-    linear = nn.Linear(dim, dim, bias=False)
-    nn.init.zeros_(linear.weight)
-    return linear
-
-
-def _mlp(inputs: int, outputs: int, config: JASPERPredictorConfig) -> nn.Sequential:
-    """`num_layers` linear layers; hidden ones are followed by activation, LayerNorm and dropout, in this order."""
-    layers: list[nn.Module] = []
-    width = inputs
-    for _ in range(config.num_layers - 1):
-        layers += [nn.Linear(width, config.hidden_dim), ACTIVATIONS[config.activation]()]
-        if config.use_layer_norm:
-            layers.append(nn.LayerNorm(config.hidden_dim))
-        if config.dropout:
-            layers.append(Dropout(config.dropout))
-        width = config.hidden_dim
-    layers.append(nn.Linear(width, outputs))
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight, gain=1 / math.sqrt(2))
-            nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
 
 
 JEPAPredictor = JASPERPredictor
