@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal
 
 from pydantic import Field
 
 from jasper_rag.models.jasper_predictor_config import Activation, JASPERPredictorConfig
-from jasper_rag.models.subspace_router_config import SubspaceRouterConfig, refuse_unknown_keys
+from jasper_rag.models.subspace_router_config import SubspaceRouterConfig
 
 
 class DecomposedJASPERConfig(JASPERPredictorConfig):
@@ -35,17 +34,6 @@ class DecomposedJASPERConfig(JASPERPredictorConfig):
     router_argmax: bool = Field(False, description="At inference the coarse part is one centroid.")
     cosine_logits: bool = Field(True, description="Route from the cosines to the centroids; the router corrects them.")
     cosine_temperature: float = Field(0.05, gt=0, description="Divides these cosines.")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The same as keyword arguments.
-
-        Raises:
-            InputError: A key is unknown; the nearest known one is said.
-            ValueError: A value is out of range.
-        """
-        refuse_unknown_keys(values, cls)
-        return cls.model_validate(dict(values))
 
     def router(self) -> SubspaceRouterConfig:
         """Settings of the router within."""

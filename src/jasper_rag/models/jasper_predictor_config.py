@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from jasper_rag.models.settings import ModelSettings
 
 Activation = Literal["GELU", "ReLU", "SiLU", "Tanh", "ELU", "LeakyReLU"]
 
 
-class JASPERPredictorConfig(BaseModel):
+class JASPERPredictorConfig(ModelSettings):
     """What the predictor is made of; an unknown key is refused.
 
     The first seven keys are those of the documented network; the last four are the paths around it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_dim: int = Field(768, gt=0, description="D, the width of the embedding model's vectors.")
     hidden_dim: int = Field(512, gt=0, description="Width of the hidden layers of the MLPs.")
@@ -29,12 +28,3 @@ class JASPERPredictorConfig(BaseModel):
     linear_path: bool = Field(True, description="Linear maps of question and steering beside the MLP, starting at 0.")
     mlp: bool = Field(True, description="The two encoders and the head; off, only the linear maps are left.")
     mlp_scale: float = Field(0.01, gt=0, description="Factor of the MLP's part where another path stands beside it.")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The same as keyword arguments.
-
-        Raises:
-            ValueError: A key is unknown or a value out of range.
-        """
-        return cls.model_validate(dict(values))

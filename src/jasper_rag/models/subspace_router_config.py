@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any, Self
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from jasper_rag.errors import InputError
 from jasper_rag.models.jasper_predictor_config import Activation
+from jasper_rag.models.settings import ModelSettings
 
 
-class SubspaceRouterConfig(BaseModel):
+class SubspaceRouterConfig(ModelSettings):
     """What the router is made of; an unknown key is refused.
 
     The first ten keys are those of the documented network; the last four are what this one adds.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_dim: int = Field(768, gt=0, description="D, the width of questions, steering and centroids.")
     hidden_dim: int = Field(256, gt=0, description="Width of the hidden layers.")
@@ -34,28 +28,3 @@ class SubspaceRouterConfig(BaseModel):
     argmax: bool = Field(False, description="At inference all weight goes to the most likely subspace.")
     cosine_logits: bool = Field(True, description="Start from the cosines to the centroids; the network corrects them.")
     cosine_temperature: float = Field(0.05, gt=0, description="Divides these cosines.")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The same as keyword arguments.
-
-        Raises:
-            InputError: A key is unknown; the nearest known one is said.
-            ValueError: A value is out of range.
-        """
-        refuse_unknown_keys(values, cls)
-        return cls.model_validate(dict(values))
-
-
-def refuse_unknown_keys(values: Mapping[str, Any], config: type[BaseModel]) -> None:
-    """Nothing where `config` has every key.
-
-    Raises:
-        InputError: It lacks one; the nearest that it has is said.
-    """
-    known = list(config.model_fields)
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key).lower(), known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise InputError("unknown key.", field=str(key), remedy=f"{hint}Known here: {', '.join(known)}.")

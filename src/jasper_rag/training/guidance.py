@@ -21,17 +21,13 @@ from torch import nn
 from jasper_rag.data.curriculum import Curriculum
 from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries
-from jasper_rag.losses.jasper_losses import JASPERMultiObjectiveLoss
 from jasper_rag.metrics.ranking import evaluate
-from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.topics import Topics, answer_topics, steering_to_topics
 from jasper_rag.training.batch_source import PairBatches
-from jasper_rag.training.jasper_trainer import JASPERTrainer
-from jasper_rag.training.predictor_training import ramp_settings, source_loss
+from jasper_rag.training.predictor_training import ramp_trainer
 from jasper_rag.training.predictor_training_config import PredictorTrainingConfig
 from jasper_rag.training.retrieval_validation import DEPTH, Predict, Project
-from jasper_rag.training.schedules import build_scheduler
 from jasper_rag.training.training_pairs import TrainingPairs
 
 _ALL_STEERED = Curriculum(base=(0.0, 1.0, 0.0, 0.0))
@@ -129,7 +125,9 @@ def train_guidance(
     source = PairBatches(
         pairs, config.batch_size, seed, clusters=pair_topics, centroids=centroids, curriculum=_ALL_STEERED
     )
-    trainer = _trainer(steered, source, GuidedRetrieval(dev, documents, topics), config, seed)
+    asked_less = config.model_copy(update={"evaluations": _EVALUATIONS})
+    guided_dev = GuidedRetrieval(dev, documents, topics)
+    trainer = ramp_trainer(steered, steered.steering_map, source, guided_dev, asked_less, seed)
     zero = trainer.validate()[_METRIC]
     trainer.fit()
     trainer.load_best()
@@ -137,31 +135,3 @@ def train_guidance(
     assert guided is not None
     steered.requires_grad_(True)
     return TrainedGuidance(steered.eval(), zero, guided, time.process_time() - started)
-
-
-def _trainer(
-    model: JASPERPredictor,
-    source: PairBatches,
-    validation: GuidedRetrieval,
-    config: PredictorTrainingConfig,
-    seed: int,
-) -> JASPERTrainer:
-    settings = ramp_settings(config.model_copy(update={"evaluations": _EVALUATIONS}), len(source), seed)
-    optimizer = torch.optim.AdamW(
-        model.steering_map.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-    )
-    loss = source_loss(config.temperature)
-    return JASPERTrainer(
-        settings,
-        model,
-        EMAEncoder(nn.Identity()),
-        JASPERMultiObjectiveLoss.from_config(loss),
-        optimizer,
-        source,
-        scheduler=build_scheduler(optimizer, settings, len(source), config.steps),
-        loss=loss,
-        validation=validation,
-    )

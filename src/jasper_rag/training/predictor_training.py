@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from jasper_rag.training.batch_source import PairBatches
 from jasper_rag.training.jasper_trainer import JASPERTrainer
 from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
 from jasper_rag.training.predictor_training_config import PredictorTrainingConfig
-from jasper_rag.training.retrieval_validation import SplitRetrieval
+from jasper_rag.training.retrieval_validation import RetrievalValidation, SplitRetrieval
 from jasper_rag.training.schedules import build_scheduler
 from jasper_rag.training.training_pairs import TrainingPairs
 
@@ -78,22 +79,9 @@ def train_predictor(
         torch.default_generator.manual_seed(seed)
         model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start)
     source = PairBatches(pairs, config.batch_size, seed)
-    loss = source_loss(config.temperature)
-    settings = ramp_settings(config, len(source), seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-    )
-    trainer = JASPERTrainer(
-        settings,
-        model,
-        EMAEncoder(nn.Identity()),
-        JASPERMultiObjectiveLoss.from_config(loss),
-        optimizer,
-        source,
-        scheduler=build_scheduler(optimizer, settings, len(source), config.steps),
-        loss=loss,
-        validation=SplitRetrieval(dev, documents),
-        evaluated=lambda _: weakened(model, strength),
+    validation = SplitRetrieval(dev, documents)
+    trainer = ramp_trainer(
+        *(model, model, source, validation, config, seed), evaluated=lambda _: weakened(model, strength)
     )
     history = trainer.fit()
     trainer.load_best()
@@ -102,18 +90,53 @@ def train_predictor(
     return TrainedPredictor(model.eval(), tuple(history), best_ndcg, time.process_time() - started)
 
 
-def source_loss(temperature: float) -> LossConfig:
-    """The softmax over all train sources, alone."""
-    return LossConfig(
+def ramp_trainer(
+    model: JASPERPredictor,
+    learning: nn.Module,
+    source: PairBatches,
+    validation: RetrievalValidation,
+    config: PredictorTrainingConfig,
+    seed: int,
+    *,
+    evaluated: Callable[[nn.Module], nn.Module] | None = None,
+) -> JASPERTrainer:
+    """A trainer by the softmax over all train sources alone, on a geometric ramp of the learning rate; writes nothing.
+
+    Args:
+        model: The predictor.
+        learning: It, or a part of it: whose parameters learn.
+        source: Batches of train pairs.
+        validation: Asks dev.
+        config: Steps, rates, patience.
+        seed: Of the trainer's random numbers.
+        evaluated: See `JASPERTrainer`.
+    """
+    loss = LossConfig(
         lambda_jasper=0,
         lambda_contrastive=1,
         lambda_centroid=0,
         lambda_vicreg=0,
-        contrastive_temperature=temperature,
+        contrastive_temperature=config.temperature,
+    )
+    settings = _ramp_settings(config, len(source), seed)
+    optimizer = torch.optim.AdamW(
+        learning.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+    )
+    return JASPERTrainer(
+        settings,
+        model,
+        EMAEncoder(nn.Identity()),
+        JASPERMultiObjectiveLoss.from_config(loss),
+        optimizer,
+        source,
+        scheduler=build_scheduler(optimizer, settings, len(source), config.steps),
+        loss=loss,
+        validation=validation,
+        evaluated=evaluated,
     )
 
 
-def ramp_settings(config: PredictorTrainingConfig, steps_per_epoch: int, seed: int) -> JASPERTrainerConfig:
+def _ramp_settings(config: PredictorTrainingConfig, steps_per_epoch: int, seed: int) -> JASPERTrainerConfig:
     """A geometric ramp of the learning rate, with dev asked every few steps; nothing is written."""
     return JASPERTrainerConfig(
         batch_size=config.batch_size,
