@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from jasper_rag.losses import gathering
 from jasper_rag.losses.gathering import first_row, gather_rows, over_all_ranks, ranks, weighted_mean
 from jasper_rag.losses.jasper_losses import ContrastiveLoss, JASPERLoss, JASPERMultiObjectiveLoss
+
+InThreads = Callable[[int, Callable[[int], Any]], list[Any]]
 
 B, D, K, C, M = 8, 4, 2, 3, 30
 CASES = ("sources", "batch", "batch-weighted", "sources-weighted", "hard", "sum")
@@ -79,56 +79,11 @@ def learnt(case: str, model: nn.Module, rank: int, count: int) -> Tensor:
     return torch.cat([value.detach().reshape(1), *(each.flatten() for each in gradients if each is not None)])
 
 
-class ThreadRanks:
-    """The part of `torch.distributed` that the losses use, between threads."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.own = count, threading.local()
-        self.barrier, self.posted = threading.Barrier(count, timeout=20), dict[int, Tensor]()
-
-    def is_available(self) -> bool:
-        return True
-
-    is_initialized = is_available
-
-    def get_world_size(self) -> int:
-        return self.count
-
-    def get_rank(self) -> int:
-        rank: int = self.own.rank
-        return rank
-
-    def all_gather(self, pieces: list[Tensor], tensor: Tensor) -> None:
-        self.posted[self.get_rank()] = tensor
-        self.barrier.wait()
-        for rank, piece in enumerate(pieces):
-            piece.copy_(self.posted[rank])
-        self.barrier.wait()
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        pieces = [torch.empty_like(tensor) for _ in range(self.count)]
-        self.all_gather(pieces, tensor)
-        tensor.copy_(torch.stack(pieces).sum(dim=0))
-
-
-def in_threads(count: int, work: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `work(rank)` returns on each of `count` ranks."""
-    fake = ThreadRanks(count)
-    monkeypatch.setattr(gathering, "distributed", fake)
-
-    def one(rank: int) -> Any:
-        fake.own.rank = rank
-        return work(rank)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
-
-
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_ranks_learn_what_one_process_would(case: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_learn_what_one_process_would(case: str, count: int, in_threads: InThreads) -> None:
     expected = learnt(case, Maps(), 0, 1)
-    found = in_threads(count, lambda rank: learnt(case, Maps(), rank, count), monkeypatch)
+    found = in_threads(count, lambda rank: learnt(case, Maps(), rank, count))
     torch.testing.assert_close(torch.stack(found).mean(dim=0), expected)
 
 
@@ -159,22 +114,24 @@ def test_alone_nothing_changes() -> None:
     assert over_all_ranks(mean, torch.tensor([0.5, 1.0, 2.5]), "sum", 3) == 8
 
 
-def test_without_gradient_a_batch_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "distributed", ThreadRanks(2))  # the other rank never comes
+def test_without_gradient_a_batch_stands_for_itself(
+    as_ranks: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_ranks(2)  # the other rank never comes
     with torch.no_grad():
         found = share("batch-weighted", Maps(), 0, 1)
     monkeypatch.undo()
     torch.testing.assert_close(found, share("batch-weighted", Maps(), 0, 1).detach())
 
 
-def test_rows_are_gathered_in_the_order_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_gathered_in_the_order_of_ranks(in_threads: InThreads) -> None:
     def work(rank: int) -> tuple[list[int], list[float], int]:
         numbers = gather_rows(torch.tensor([rank, 10 + rank]))
         rows = torch.ones(2, 1, requires_grad=True)
         (gradient,) = torch.autograd.grad((gather_rows(rows) * torch.arange(4.0)[:, None]).sum(), rows)
         return numbers.tolist(), gradient.flatten().tolist(), first_row(2)
 
-    first, second = in_threads(2, work, monkeypatch)
+    first, second = in_threads(2, work)
     # The sum over ranks of each rank's gradient for the rows it owns.
     assert first == ([0, 10, 1, 11], [0.0, 2.0], 0)
     assert second == ([0, 10, 1, 11], [4.0, 6.0], 2)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import copy
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import RAG_supporters.nn.losses.routing_losses as loss_names
-from jasper_rag.losses import gathering
 from jasper_rag.losses.routing_losses import DisentanglementLoss, EntropyRegularization, ResidualPenalty, RoutingLoss
 from jasper_rag.losses.routing_objective import RoutingObjective
 
@@ -154,38 +152,6 @@ def test_no_value_is_read_from_the_device() -> None:
     assert leaf.grad is not None
 
 
-class ThreadRanks:
-    """The part of `torch.distributed` that the losses use, between threads."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.own = count, threading.local()
-        self.barrier, self.posted = threading.Barrier(count, timeout=20), dict[int, Tensor]()
-
-    def is_available(self) -> bool:
-        return True
-
-    is_initialized = is_available
-
-    def get_world_size(self) -> int:
-        return self.count
-
-    def get_rank(self) -> int:
-        rank: int = self.own.rank
-        return rank
-
-    def all_gather(self, pieces: list[Tensor], tensor: Tensor) -> None:
-        self.posted[self.get_rank()] = tensor
-        self.barrier.wait()
-        for rank, piece in enumerate(pieces):
-            piece.copy_(self.posted[rank])
-        self.barrier.wait()
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        pieces = [torch.empty_like(tensor) for _ in range(self.count)]
-        self.all_gather(pieces, tensor)
-        tensor.copy_(torch.stack(pieces).sum(dim=0))
-
-
 def learnt(rank: int, count: int) -> Tensor:
     """Total and gradients of this rank's part of the joint batch; with one row each nothing varies within a rank."""
     matrix, questions = normal(D, K + D, seed=1), normal(B, D).detach()
@@ -199,17 +165,11 @@ def learnt(rank: int, count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [2, B])
-def test_ranks_learn_what_one_process_would(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_learn_what_one_process_would(
+    count: int, in_threads: Callable[[int, Callable[[int], Any]], list[Any]]
+) -> None:
     expected = learnt(0, 1)
-    fake = ThreadRanks(count)
-    monkeypatch.setattr(gathering, "distributed", fake)
-
-    def one(rank: int) -> Tensor:
-        fake.own.rank = rank
-        return learnt(rank, count)
-
-    with ThreadPoolExecutor(count) as pool:
-        found = list(pool.map(one, range(count)))
+    found = in_threads(count, lambda rank: learnt(rank, count))
     torch.testing.assert_close(torch.stack(found).mean(dim=0), expected)
 
 
