@@ -1,7 +1,8 @@
-"""Re-exports of `jasper_rag.models`, `jasper_rag.losses` and `jasper_rag.training`."""
+"""Re-exports of `jasper_rag.models`, `jasper_rag.losses`, `jasper_rag.training` and `jasper_rag.explain`."""
 
 from __future__ import annotations
 
+from jasper_rag.explain.xai_interface import XAIInterface as XAIInterface
 from jasper_rag.losses.jasper_losses import CentroidLoss as CentroidLoss
 from jasper_rag.losses.jasper_losses import ContrastiveLoss as ContrastiveLoss
 from jasper_rag.losses.jasper_losses import JASPERLoss as JASPERLoss
