@@ -12,7 +12,8 @@ import pytest
 from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.jasper import FitRecord, Jasper
 from jasper_rag.jasper_config import load_config
-from jasper_rag.run_directory import facts, write_fit
+from jasper_rag.run_directory import write_fit
+from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, Qrels, Query, RetrievalSet
 from jasper_rag.text.training_questions import PSEUDO, PSEUDO_DEV
 

@@ -56,8 +56,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.slow
-def test_the_script_answers(repository: Path) -> None:
-    script = repository / "examples" / "train_jasper_predictor.py"
+@pytest.mark.parametrize("name", ["train_jasper_predictor.py", "train_subspace_jasper.py"])
+def test_the_script_answers(repository: Path, name: str) -> None:
+    script = repository / "examples" / name
     asked = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
     for flag in ("--config", "--dataset-dir", "--output-dir", "--resume", "--epochs", "--device", "--debug"):
@@ -65,7 +66,7 @@ def test_the_script_answers(repository: Path) -> None:
     command = [sys.executable, str(script), "--dataset-dir", "nowhere"]
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("train_jasper_predictor.py: nowhere")
+    assert wrong.stderr.startswith(f"{name}: nowhere")
 
 
 @pytest.mark.slow

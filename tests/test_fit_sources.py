@@ -16,7 +16,8 @@ from jasper_rag.errors import InputError
 from jasper_rag.fit_sources import as_set, unit_vectors
 from jasper_rag.jasper import FitRecord, Jasper
 from jasper_rag.jasper_config import JasperConfig, load_config
-from jasper_rag.run_directory import facts, write_fit
+from jasper_rag.run_directory import write_fit
+from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, RetrievalSet
 
 DENSE = ["plain", "linear_adapter", "jasper_ungated", "jasper"]

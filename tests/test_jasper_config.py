@@ -63,7 +63,7 @@ def test_an_unknown_key_is_told_its_nearest(tmp_path: Path, text: str, field: st
 def test_an_unknown_key_like_no_other_gets_the_list() -> None:
     with pytest.raises(InputError) as caught:
         load_config(None, {"xyzzy": 1})
-    known = "seed, language, encoder, training, guard, topics, chunking, pseudo_questions"
+    known = "seed, language, encoder, training, guard, topics, explain, chunking, pseudo_questions"
     assert caught.value.remedy == f"Known here: {known}."
 
 

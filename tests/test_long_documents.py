@@ -22,7 +22,8 @@ from jasper_rag.jasper_config import load_config
 from jasper_rag.models.guard import Guard, unit
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
-from jasper_rag.run_directory import facts, write_fit
+from jasper_rag.run_directory import write_fit
+from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, Query, RetrievalSet
 from jasper_rag.text.split_file import read_splits
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,13 +9,11 @@ import pytest
 import yaml
 
 from jasper_rag import atomic_moves
-from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.errors import InputError
 from jasper_rag.jasper import FitRecord, Jasper
 from jasper_rag.jasper_config import JasperConfig, load_config
 from jasper_rag.retrieval.trec import read_run
-from jasper_rag.run_directory import facts, next_commands, require_usable, write_fit
-from jasper_rag.text.leakage import Leak, LeakReport
+from jasper_rag.run_directory import require_usable, write_fit
 from jasper_rag.text.records import RetrievalSet
 from jasper_rag.text.split_file import read_splits
 from jasper_rag.text.splitting import ensure_splits
@@ -189,47 +186,3 @@ def test_a_relative_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "runs").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match="is a file"):
         require_usable(Path("runs/x"))
-
-
-def test_facts_tell_what_was_decided(fitted: Jasper, record: FitRecord) -> None:
-    found = facts(fitted, record)
-    assert found["Encoder"] == "words-0, 24 dimensions"
-    assert found["Documents"] == "160"
-    assert found["Questions"] == "128 train, 16 dev, 16 test"
-    assert found["Leaks between splits"] == "none found"
-    assert "fully open for" in found["Familiarity gate"]
-    assert not any("longer" in name for name in found)
-    leak, none = Leak(1_200, 2_000, ("x",)), Leak(0, 9, ())
-    leaks = LeakReport("s", ("train", "test"), equal_queries=leak, shared_sources=none, verbatim_queries=leak)
-    found = facts(fitted, dataclasses.replace(record, truncated_share=0.256, leaks=leaks))
-    assert found["Documents longer than the encoder reads"] == "25.6%"
-    assert found["Leaks between splits"] == (
-        "1,200 questions in several splits; 1,200 questions quoted in their own answers"
-    )
-
-
-def test_a_fit_without_a_gate_says_so(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
-    config = load_config(overrides={"guard.gate": False, "training.steps": 2})
-    jasper = Jasper.fit(synonym_set, encoder=word_encoder, config=config)
-    assert jasper.record is not None
-    assert facts(jasper, jasper.record)["Familiarity gate"] == "off"
-
-
-def test_a_report_of_many_questions_shows_gains_losses_and_a_sample(
-    synonym_set: RetrievalSet, word_encoder: Encoder, tmp_path: Path
-) -> None:
-    ids = list(synonym_set.qrels["all"])
-    parts = {"train": ids[:80], "dev": ids[80:100], "test": ids[100:]}
-    qrels = {split: {query: synonym_set.qrels["all"][query] for query in part} for split, part in parts.items()}
-    divided = dataclasses.replace(synonym_set, qrels=qrels)
-    jasper = Jasper.fit(divided, encoder=word_encoder, config=load_config(overrides={"training.steps": 2}))
-    assert jasper.record is not None
-    write_fit(jasper, jasper.record, tmp_path)
-    report = (tmp_path / "report.html").read_text()
-    texts = {query.id: query.text for query in synonym_set.queries}
-    assert 26 <= sum(texts[query] in report for query in parts["test"]) <= 40
-
-
-def test_next_commands_name_the_run() -> None:
-    assert all("--run runs/x " in command for command in next_commands(Path("runs/x")))
-    assert all("--run 'my runs/x' " in command for command in next_commands(Path("my runs/x")))

@@ -25,6 +25,8 @@ FILES = [
     "corpus_gate.safetensors",
     "gate.safetensors",
     "jasper.json",
+    "known_pairs.jsonl",
+    "known_pairs.safetensors",
     "lexical/lexical.json",
     "lexical/postings.safetensors",
     "predictor.safetensors",
@@ -157,12 +159,12 @@ def test_the_wrong_file_is_found_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem", "remedy"),
     [
-        ('{"format_version": 4}', "model format 4; this version reads 2 to 3", "upgrade"),
-        ('{"format_version": 1}', "model format 1; this version reads 2 to 3", "`jasper fit` again"),
+        ('{"format_version": 5}', "model format 5; this version reads 2 to 4", "upgrade"),
+        ('{"format_version": 1}', "model format 1; this version reads 2 to 4", "`jasper fit` again"),
         ("{}", "model format None", "`jasper fit` again"),
         ("[1]", "model format None", "`jasper fit` again"),
         ("{", "not valid JSON", "`jasper fit` again"),
-        ('{"format_version": 3}', "does not match its own checksum", "`jasper fit` again"),
+        ('{"format_version": 4}', "does not match its own checksum", "`jasper fit` again"),
     ],
 )
 def test_other_descriptions_are_refused(folder: Path, text: str, problem: str, remedy: str) -> None:

@@ -10,6 +10,7 @@ from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.evaluation.steering_modes import steering_modes
 from jasper_rag.jasper import Jasper
 from jasper_rag.jasper_config import load_config
+from jasper_rag.retrieval.retriever import HybridRetriever
 from jasper_rag.text.records import RetrievalSet
 from jasper_rag.topic_fitting import fit_topics
 from jasper_rag.training.predictor_training import predict
@@ -42,8 +43,17 @@ def test_metrics_hold_the_modes_of_the_test_split(fitted: Jasper) -> None:
     record = fitted.record
     assert record is not None
     assert fitted.model.topics is not None
-    queries = record.embedded.splits["test"]
-    expected = steering_modes(queries, fitted.model.vectors, fitted.model.predictor, fitted.model.topics)
+    model, queries = fitted.model, record.embedded.splits["test"]
+    expected = steering_modes(
+        queries,
+        fitted.transform(queries.vectors),
+        model.predictor,
+        HybridRetriever(model.vectors, model.lexical, model.weights.over(model.openness).jasper),
+        fitted.model.topics,
+        model.routing.router,
+        model.routing.bonus,
+        follow=model.routing.follow,
+    )
     assert record.to_metrics()["steering_modes"] == expected.to_metrics()
 
 

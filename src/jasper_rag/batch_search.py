@@ -1,7 +1,8 @@
-"""Many questions against one model: read, search and write batch by batch, and see whether they are still familiar."""
+"""Many questions against one model: read, search or explain, and write batch by batch; are they still familiar?"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from jasper_rag.atomic_files import replacing
 from jasper_rag.evaluation.question_monitor import QuestionMonitor
 from jasper_rag.jasper import Jasper, Ranker
+from jasper_rag.model_explanation import explain_texts
 from jasper_rag.progress import progress_bar
 from jasper_rag.retrieval.trec import run_writer
+from jasper_rag.steering_choice import Steering, require_steerable
 from jasper_rag.text.readers.question_file import read_questions
 from jasper_rag.text.records import Query
-from jasper_rag.topic_choice import require_steerable
 
 BATCH = 64
 """Questions in memory at a time."""
@@ -35,7 +38,14 @@ class BatchSearch:
 
 
 def search_file(
-    jasper: Jasper, questions: Path, output: Path, k: int, ranker: Ranker = "hybrid", *, steer: str | None = None
+    jasper: Jasper,
+    questions: Path,
+    output: Path,
+    k: int,
+    ranker: Ranker = "hybrid",
+    *,
+    steer: Steering | None = None,
+    strength: float = 1.0,
 ) -> BatchSearch:
     """Search every question of a file; the TREC run appears at `output` when all of them are done.
 
@@ -46,12 +56,12 @@ def search_file(
         k: Most documents per question.
         ranker: As `Jasper.search`.
         steer: As `Jasper.search`, for all questions.
+        strength: As `Jasper.search`.
 
     Raises:
-        InputError: From `read_questions`, or the encoder, or a topic that is not there.
+        InputError: From `read_questions`, or the encoder, or a place that cannot be steered to.
     """
-    if steer is not None:
-        require_steerable(jasper.model, steer)
+    require_steerable(jasper.model, steer, strength)
     documents = jasper.model.documents
     rows = {document.id: row for row, document in enumerate(documents)}
     gate = jasper.model.guard.gate
@@ -64,7 +74,7 @@ def search_file(
         for batch in _batches(read_questions(questions)):
             texts = [query.text for query in batch]
             vectors = jasper.encoder.encode(texts, "query")
-            found = jasper.search_vectors(vectors, k, ranker, texts=texts, steer=steer)
+            found = jasper.search_vectors(vectors, k, ranker, texts=texts, steer=steer, strength=strength)
             add(
                 [query.id for query in batch],
                 np.array([[rows[hit.document.id] for hit in hits] for hits in found], dtype=np.int64),
@@ -75,6 +85,42 @@ def search_file(
             count += len(batch)
             bar.update(len(batch))
     return BatchSearch(count, monitor)
+
+
+def explain_file(
+    jasper: Jasper,
+    questions: Path,
+    output: Path,
+    k: int,
+    ranker: Ranker = "hybrid",
+    *,
+    steer: Steering | None = None,
+    strength: float = 1.0,
+) -> int:
+    """Explain every question of a file, one JSON object per line; the file appears when all of them are done.
+
+    Arguments and errors as `search_file`; `output` is a file of JSON lines: the question's id, and what
+    `SearchExplanation.to_dict` gives.
+
+    Returns:
+        How many were explained.
+    """
+    require_steerable(jasper.model, steer, strength)
+    count = 0
+    with (
+        replacing(output) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as stream,
+        progress_bar(None, "explaining", "questions") as bar,
+    ):
+        for batch in _batches(read_questions(questions)):
+            texts = [query.text for query in batch]
+            found = explain_texts(jasper.model, texts, lambda: jasper.encoder, k, ranker, steer, strength)
+            for query, explanation in zip(batch, found, strict=True):
+                line = {"id": query.id, **explanation.to_dict()}
+                stream.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += len(batch)
+            bar.update(len(batch))
+    return count
 
 
 def _batches(queries: Iterable[Query]) -> Iterator[list[Query]]:

@@ -22,7 +22,7 @@ from jasper_rag.jasper_config import JasperConfig, load_config
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.metrics.ranking import ndcg
 from jasper_rag.models.guard import unit
-from jasper_rag.models.jasper_predictor import JASPERPredictor
+from jasper_rag.models.predictors import Predictor
 from jasper_rag.models.topics import Topics
 from jasper_rag.saved_model import SavedModel
 from jasper_rag.text.records import Document, Qrels, Query, RetrievalSet
@@ -173,7 +173,7 @@ def _unit_rows(vectors: Vectors) -> Vectors:
 
 def _candidates(run: TrainingRun, embedded: EmbeddedSet, cpu_seconds: float) -> Candidates:
     trained, dev = run.trainer.model, embedded.splits["dev"]
-    assert isinstance(trained, JASPERPredictor)
+    assert isinstance(trained, Predictor)
     # A copy on the CPU, where models are searched: the run keeps its own.
     model = copy.deepcopy(trained).cpu().eval()
     ranked = embedded.vectors.top_k(predict(model, dev.vectors), DEPTH)[1]

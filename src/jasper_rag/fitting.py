@@ -16,12 +16,15 @@ from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison, FusionWeights, QueryVectors, choose_fusion_weights, compare
 from jasper_rag.evaluation.linear_adapter import train_linear_adapter
-from jasper_rag.evaluation.steering_modes import SteeringModes, steering_modes
+from jasper_rag.evaluation.steering_modes import SteeringModes
 from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import Guard
 from jasper_rag.retrieval.lexical import LexicalIndex
+from jasper_rag.retrieval.retriever import HybridRetriever
+from jasper_rag.routing_fitting import fit_routing, steering_on
 from jasper_rag.saved_model import SavedModel
+from jasper_rag.saved_pairs import known_pairs_of
 from jasper_rag.text.leakage import LeakReport, leak_report
 from jasper_rag.text.records import Document, Qrels, RetrievalSet
 from jasper_rag.text.training_questions import TrainingQuestions, labelled_only
@@ -134,6 +137,8 @@ def finish_model(
     fitted = fit_guard(asked, dev, predictions, documents, config.guard, config.seed, labelled=labelled)
     weights = _fusion_weights(embedded, candidates, fitted.guard, lexical, real_dev=questions.real_dev)
     corpus_gate = fit_corpus_gate(embedded, candidates.questions, config.guard, config.seed)
+    retriever = HybridRetriever(documents, lexical, weights.jasper)
+    routing = fit_routing(embedded, candidates, fitted.guard, retriever, topics, config.seed)
     model = SavedModel(
         config=config.model_dump(),
         identity=identity,
@@ -147,10 +152,12 @@ def finish_model(
         openness=openness_over(corpus_gate, documents),
         name=embedded.name,
         topics=topics.topics,
+        routing=routing,
+        known_pairs=known_pairs_of(embedded, config.explain, config.seed),
     )
     split = "test" if "test" in embedded.splits else "dev"
     comparison = _compare_on(split, embedded, model, candidates)
-    steering = _steering_on(split, embedded, model)
+    steering = steering_on(split, embedded, model)
     leaks = leak_report(labelled_only(questions))
     record = FitRecord(
         questions, embedded, leaks, candidates, fitted, comparison, truncated_share, topics=topics, steering=steering
@@ -269,9 +276,3 @@ def _compare_on(split: str, embedded: EmbeddedSet, model: SavedModel, candidates
         train_sources=np.flatnonzero(np.isin(embedded.text_group, asked_for)) if candidates.labelled else None,
         adapted=adapter.transform(embedded.splits[split].vectors),
     )
-
-
-def _steering_on(split: str, embedded: EmbeddedSet, model: SavedModel) -> SteeringModes | None:
-    if model.topics is None:
-        return None
-    return steering_modes(embedded.splits[split], embedded.vectors, model.predictor, model.topics)

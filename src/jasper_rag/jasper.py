@@ -8,29 +8,29 @@ from pathlib import Path
 
 from jasper_rag.atomic_moves import recover
 from jasper_rag.embedding.document_vectors import DocumentVectors
-from jasper_rag.embedding.embedded_set import embed_documents, embed_set
+from jasper_rag.embedding.embedded_set import embed_set
 from jasper_rag.embedding.embedding_store import EmbeddingStore
 from jasper_rag.embedding.encoder import Encoder, as_encoder
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.encoder_choice import checked_encoder, require_known, usable_encoder
-from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import Comparison
+from jasper_rag.explain.search_explanation import SearchExplanation
 from jasper_rag.fit_sources import as_set, fit_given_vectors, fit_texts, unit_vectors
 from jasper_rag.fitting import FitRecord as FitRecord
 from jasper_rag.fitting import answered_split, compare_model, lexical_index
 from jasper_rag.jasper_config import JasperConfig
-from jasper_rag.living_corpus import require_new, with_documents, without_documents
+from jasper_rag.living_corpus import with_documents, with_texts, without_documents
+from jasper_rag.model_explanation import explain_texts
 from jasper_rag.model_search import Ranker as Ranker
 from jasper_rag.model_search import SearchHit as SearchHit
-from jasper_rag.model_search import moved_questions, ranked_hits, require_some, require_words, unit_questions
-from jasper_rag.models.guard import unit
+from jasper_rag.model_search import require_some, require_words, unit_questions
 from jasper_rag.models.topics import OFFERED
-from jasper_rag.saved_model import SavedModel, read_model, write_model
+from jasper_rag.saved_model import MODEL_FOLDER as MODEL_FOLDER
+from jasper_rag.saved_model import SavedModel, model_folder, read_model, write_model
+from jasper_rag.steering_choice import Steering, asked_questions, found_hits, require_steerable
 from jasper_rag.text.in_memory import Corpus, Questions
 from jasper_rag.text.records import Document, RetrievalSet
-from jasper_rag.topic_choice import Topic, listed_topics, offered_topics, require_steerable, steered_questions
-
-MODEL_FOLDER = "model"
+from jasper_rag.topic_choice import Topic, listed_topics, offered_topics
 
 
 class Jasper:
@@ -109,53 +109,68 @@ class Jasper:
         fitted = fit_given_vectors(retrieval_set, document_vectors, query_vectors, config or JasperConfig())
         return cls(fitted.model, None, fitted.record)
 
-    def transform(self, query_vectors: Vectors, *, gated: bool = True, steer: str | None = None) -> Vectors:
+    def transform(
+        self, query_vectors: Vectors, *, gated: bool = True, steer: Steering | None = None, strength: float = 1.0
+    ) -> Vectors:
         """Question vectors to search vectors: float32 [Q, D] in, float32 [Q, D] unit rows out.
 
         Args:
             query_vectors: From the same encoder as the documents; scaled to unit length where they are not.
             gated: False leaves both gates out: every question moves by the whole blend.
             steer: As `search`: the steered prediction itself comes back, neither blended nor gated.
+            strength: As `search`.
 
         Raises:
-            InputError: Another width than the documents', or a topic that is not there.
+            InputError: Another width than the documents', or a place that cannot be steered to.
         """
+        places = require_steerable(self.model, steer, strength)
         questions = unit_questions(self.model, query_vectors)
-        if steer is None:
-            return moved_questions(self.model, questions, gated=gated)
-        return steered_questions(self.model, questions, steer, lambda: self.encoder)
+        return asked_questions(self.model, questions, lambda: self.encoder, places, strength, gated=gated)
 
     def search(
-        self, question: str, k: int = 10, ranker: Ranker = "hybrid", *, steer: str | None = None
+        self,
+        question: str,
+        k: int = 10,
+        ranker: Ranker = "hybrid",
+        *,
+        steer: Steering | None = None,
+        strength: float = 1.0,
     ) -> list[SearchHit]:
         """The k best documents for one question, best first.
 
-        A steered search uses the steered prediction as it is: neither the blend nor the gates hold it back, since
-        somebody asked for the topic. BM25 stands beside it by the model's weight, as always.
+        Steered to a topic, its documents are preferred; steered elsewhere, the search follows the prediction itself,
+        past blend and gates. BM25 stands beside both by the same weight.
 
         Args:
             question: In words.
             k: Most documents.
             ranker: See `Ranker`.
-            steer: "topic:NAME" (its beginning will do) or "#NUMBER" of `topics`, or "text:WORDS" of one's own.
+            steer: "topic:NAME" (its beginning will do) or "#NUMBER" of `topics`, "keywords:ONE, TWO", "document:ID",
+                "text:WORDS" of one's own, "text:about X, not Y"; or several of these, whose mean is followed.
+            strength: Of the steering, 0 to 4. 0 is the search without `steer`, guard included.
 
         Raises:
-            InputError: The question is empty, k is not positive, or the topic is not there.
+            InputError: The question is empty, k is not positive, or the place cannot be steered to.
         """
-        return self.search_many([question], k, ranker, steer=steer)[0]
+        return self.search_many([question], k, ranker, steer=steer, strength=strength)[0]
 
     def search_many(
-        self, questions: Sequence[str], k: int = 10, ranker: Ranker = "hybrid", *, steer: str | None = None
+        self,
+        questions: Sequence[str],
+        k: int = 10,
+        ranker: Ranker = "hybrid",
+        *,
+        steer: Steering | None = None,
+        strength: float = 1.0,
     ) -> list[list[SearchHit]]:
         """`search` of several questions at once, all of them steered to one place."""
         require_some(k)
         require_words(questions)
         if not questions:
             return []
-        if steer is not None:
-            require_steerable(self.model, steer)
+        require_steerable(self.model, steer, strength)
         vectors = self.encoder.encode(list(questions), "query")
-        return self.search_vectors(vectors, k, ranker, texts=questions, steer=steer)
+        return self.search_vectors(vectors, k, ranker, texts=questions, steer=steer, strength=strength)
 
     def search_vectors(
         self,
@@ -164,7 +179,8 @@ class Jasper:
         ranker: Ranker | None = None,
         *,
         texts: Sequence[str] | None = None,
-        steer: str | None = None,
+        steer: Steering | None = None,
+        strength: float = 1.0,
     ) -> list[list[SearchHit]]:
         """The k best documents for each question vector.
 
@@ -174,23 +190,24 @@ class Jasper:
             ranker: None takes "hybrid" where texts are given and the documents have text, else "dense".
             texts: The Q questions; BM25 needs them.
             steer: As `search`; words need the encoder.
+            strength: As `search`.
 
         Raises:
-            InputError: Another width than the documents', k below 1, a hybrid search without texts, or no such topic.
+            InputError: Another width than the documents', k below 1, a hybrid search without texts, or no such place.
         """
-        require_some(k)
-        possible = texts is not None and self.model.lexical is not None
-        if ranker == "hybrid" and texts is None:
-            remedy = 'Give the questions as texts=..., or search with ranker="dense".'
-            raise InputError("a hybrid search needs the questions' words.", field="texts", remedy=remedy)
-        if ranker == "plain" and steer is not None:
-            remedy = "Leave one of them out: the plain encoder knows no topics."
-            raise InputError("a plain search cannot be steered.", field="steer", remedy=remedy)
-        if ranker is None or not possible:
-            ranker = ranker if ranker == "plain" else "hybrid" if possible else "dense"
-        moved = self.transform(query_vectors, steer=steer)
-        asked = unit(query_vectors) if ranker == "plain" else moved
-        return ranked_hits(self.model, asked, k, ranker, texts)
+        return found_hits(self.model, query_vectors, k, ranker, texts, lambda: self.encoder, steer, strength)
+
+    def explain(
+        self,
+        question: str,
+        k: int = 10,
+        ranker: Ranker = "hybrid",
+        *,
+        steer: Steering | None = None,
+        strength: float = 1.0,
+    ) -> SearchExplanation:
+        """Why `search` returns what it returns, each score part by part; arguments and errors as `search`."""
+        return explain_texts(self.model, [question], lambda: self.encoder, k, ranker, steer, strength)[0]
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -213,10 +230,7 @@ class Jasper:
         Raises:
             InputError: An id that is known already, an empty text, or an encoder that cannot be had.
         """
-        require_new(self.model, documents)
-        chunking = JasperConfig.model_validate(self.model.config).chunking
-        vectors, _ = embed_documents(documents, self.encoder, store or EmbeddingStore(), chunking)
-        self.model = with_documents(self.model, documents, vectors)
+        self.model = with_texts(self.model, documents, lambda: self.encoder, store or EmbeddingStore())
 
     def add_vectors(self, documents: Sequence[Document], vectors: Vectors) -> None:
         """`add` for vectors of one's own, float32 [n, D], of unit length or scaled to it.
@@ -265,11 +279,8 @@ class Jasper:
         Raises:
             InputError: No model, a damaged one, or another encoder.
         """
-        folder = Path(directory)
-        recover(folder)
-        if (folder / MODEL_FOLDER).is_dir():
-            folder = folder / MODEL_FOLDER
-        jasper = cls(read_model(folder), None, offline=offline)
+        recover(Path(directory))
+        jasper = cls(read_model(model_folder(directory)), None, offline=offline)
         if encoder is not None:
             jasper._encoder = checked_encoder(as_encoder(encoder), jasper.model.identity)
         return jasper
@@ -286,9 +297,3 @@ class Jasper:
             config = JasperConfig.model_validate(self.model.config)
             self._encoder = checked_encoder(usable_encoder(None, config, offline=self._offline), self.model.identity)
         return self._encoder
-
-
-def model_folder(directory: str | Path) -> Path:
-    """The model folder of a run directory, or the folder itself."""
-    inside = Path(directory) / MODEL_FOLDER
-    return inside if inside.is_dir() else Path(directory)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jasper_rag.embedding.sentence_encoder_config import SentenceEncoderConfig
 from jasper_rag.errors import InputError
+from jasper_rag.explain.explain_config import ExplainConfig
 from jasper_rag.text.chunking_config import ChunkingConfig
 from jasper_rag.text.training_questions_config import PseudoQuestionConfig
 from jasper_rag.training.predictor_training_config import GuardConfig, PredictorTrainingConfig
@@ -53,6 +54,7 @@ class JasperConfig(BaseModel):
     training: PredictorTrainingConfig = Field(default_factory=PredictorTrainingConfig)
     guard: GuardConfig = Field(default_factory=GuardConfig)
     topics: TopicsConfig = Field(default_factory=TopicsConfig)
+    explain: ExplainConfig = Field(default_factory=ExplainConfig)
     chunking: ChunkingConfig = Field(default_factory=ChunkingConfig)
     pseudo_questions: PseudoQuestionConfig = Field(default_factory=PseudoQuestionConfig)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from jasper_rag.build.document_topics import document_directions
 from jasper_rag.embedding.document_vectors import DocumentVectors
+from jasper_rag.embedding.embedded_set import embed_documents
+from jasper_rag.embedding.embedding_store import EmbeddingStore
+from jasper_rag.embedding.encoder import Encoder
 from jasper_rag.errors import InputError
 from jasper_rag.fitting import lexical_index, openness_over
+from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.models.topics import Topics
 from jasper_rag.saved_model import SavedModel
 from jasper_rag.text.records import Document
@@ -30,6 +34,15 @@ def require_new(model: SavedModel, documents: Sequence[Document]) -> None:
         if model.lexical is not None and not document.content.strip():
             raise InputError(f"document {document.id!r} is empty.", field="text", remedy="Leave it out.")
         known.add(document.id)
+
+
+def with_texts(
+    model: SavedModel, documents: Sequence[Document], encoder: Callable[[], Encoder], store: EmbeddingStore
+) -> SavedModel:
+    """`with_documents` for documents that are yet to be embedded; the encoder is asked for when they can be added."""
+    require_new(model, documents)
+    chunking = JasperConfig.model_validate(model.config).chunking
+    return with_documents(model, documents, embed_documents(documents, encoder(), store, chunking)[0])
 
 
 def with_documents(model: SavedModel, documents: Sequence[Document], vectors: DocumentVectors) -> SavedModel:
@@ -74,7 +87,9 @@ def without_documents(model: SavedModel, ids: Collection[str]) -> SavedModel:
     if not len(kept):
         raise InputError("no document would be left.", field="id", remedy="Keep at least one.")
     topics = None if model.topics is None else model.topics.select(kept)
-    return _over(model, tuple(model.documents[row] for row in kept), model.vectors.select(kept), topics)
+    pairs = None if model.known_pairs is None else model.known_pairs.without(gone)
+    left = replace(model, known_pairs=pairs)
+    return _over(left, tuple(model.documents[row] for row in kept), model.vectors.select(kept), topics)
 
 
 def _over(

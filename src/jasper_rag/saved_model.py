@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,22 @@ from jasper_rag.errors import InputError
 from jasper_rag.evaluation.comparison import FusionWeights
 from jasper_rag.models.corpus_gate import CorpusGate
 from jasper_rag.models.guard import FamiliarityGate, Guard
-from jasper_rag.models.jasper_predictor import JASPERPredictor
-from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.predictors import Predictor
+from jasper_rag.models.topic_router import Routing
 from jasper_rag.models.topics import Topics
 from jasper_rag.retrieval.lexical import LexicalIndex
 from jasper_rag.retrieval.vector_files import mapped_tensors
+from jasper_rag.saved_pairs import SavedPairs, read_pairs, write_pairs
+from jasper_rag.saved_predictor import predictor_description, predictor_of
 from jasper_rag.text.readers.jsonl import json_rows
 from jasper_rag.text.records import Document
 
-FORMAT_VERSION, OLDEST_READ = 3, 2
-"""A model of format 2 is one of format 3 without topics."""
+FORMAT_VERSION, OLDEST_READ = 4, 2
+"""A model of format 2 has no topics; one of format 3 routes to them uncalibrated; neither has known pairs."""
 
 DESCRIPTION = "jasper.json"
 PREDICTOR, GATE, VECTORS, DOCUMENTS = "predictor.safetensors", "gate.safetensors", "vectors.safetensors", "corpus.jsonl"
+MODEL_FOLDER = "model"
 LEXICAL, CORPUS_GATE, TOPICS = "lexical", "corpus_gate.safetensors", "topics.safetensors"
 _CORPUS_GATE_NUMBERS = ("typical", "low", "high", "neighbours")
 _OWN_CHECKSUM = "content_sha256"
@@ -59,6 +62,8 @@ class SavedModel:
         openness: What it says of these documents.
         name: Of the data set.
         topics: Of the documents; None where there are none.
+        routing: To them: calibration, worth of a chosen topic, usual atypicality.
+        known_pairs: Train questions to be shown beside new ones; None where none are kept.
     """
 
     config: dict[str, Any]
@@ -66,13 +71,15 @@ class SavedModel:
     documents: tuple[Document, ...]
     vectors: DocumentVectors
     lexical: LexicalIndex | None
-    predictor: JASPERPredictor
+    predictor: Predictor
     guard: Guard
     weights: FusionWeights
     corpus_gate: CorpusGate | None
     openness: float
     name: str
     topics: Topics | None = None
+    routing: Routing = field(default_factory=Routing)
+    known_pairs: SavedPairs | None = None
 
     @property
     def serving_guard(self) -> Guard:
@@ -98,7 +105,11 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
             save_file({"bank": corpus.bank}, folder / CORPUS_GATE)
         topics = model.topics
         if topics is not None:
-            arrays = {"centroids": topics.centroids, "assignment": topics.assignment}
+            arrays = {
+                "centroids": topics.centroids,
+                "assignment": topics.assignment,
+                "usual_atypicality": model.routing.usual,
+            }
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TOPICS)
         rows = (
             {"_id": d.id, "title": d.title, "text": d.text} | ({"topic": d.topic} if d.topic else {})
@@ -107,6 +118,7 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
         write_text(folder / DOCUMENTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         if model.lexical is not None:
             model.lexical.save(folder / LEXICAL)
+        pairs = write_pairs(model.known_pairs, folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         description = {
             "format_version": FORMAT_VERSION,
@@ -115,18 +127,26 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
             "dimension": model.vectors.dimension,
             "lexical": model.lexical is not None,
             "encoder": model.identity.to_json(),
-            "predictor": model.predictor.config.model_dump(),
+            "predictor": predictor_description(model.predictor),
             "alpha": model.guard.alpha,
             "gate": None if gate is None else {"low": gate.low, "high": gate.high, "neighbours": gate.neighbours},
             "corpus_gate": None if corpus is None else {name: getattr(corpus, name) for name in _CORPUS_GATE_NUMBERS},
             "corpus_openness": model.openness,
             "topics": None if topics is None else {"names": topics.names, "terms": topics.terms},
+            "routing": model.routing.to_json(),
+            "known_pairs": pairs,
             "fusion_weights": {"plain": model.weights.plain, "jasper": model.weights.jasper},
             "config": model.config,
             "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
         }
         description[_OWN_CHECKSUM] = _content_sha256(description)
         write_json(folder / DESCRIPTION, description)
+
+
+def model_folder(directory: str | Path) -> Path:
+    """The model folder of a run directory, or the folder itself."""
+    inside = Path(directory) / MODEL_FOLDER
+    return inside if inside.is_dir() else Path(directory)
 
 
 def require_replaceable(directory: str | Path) -> None:
@@ -163,8 +183,7 @@ def read_model(directory: str | Path) -> SavedModel:
 def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
     for name, expected in description["sha256"].items():
         _check_file(folder, name, expected)
-    predictor = JASPERPredictor(JASPERPredictorConfig(**description["predictor"]))
-    predictor.load_state_dict(load_tensors(folder / PREDICTOR))
+    predictor = predictor_of(description["predictor"], load_tensors(folder / PREDICTOR))
     gate, corpus = description["gate"], description["corpus_gate"]
     # Its checksum is right, so it may be mapped: a large corpus takes memory only where it is searched.
     vectors = _vectors_of(mapped_tensors(folder / VECTORS)[1])
@@ -174,7 +193,7 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
     )
     if len(documents) != len(vectors):
         raise InputError(f"{len(documents)} documents but vectors of {len(vectors)}.", path=folder, remedy=_FIT_AGAIN)
-    topics = _topics(folder, description.get("topics"))
+    topics, routing = _topics(folder, description.get("topics"), description.get("routing"))
     if topics is not None and len(topics.assignment) != len(documents):
         problem = f"{len(documents)} documents but topics of {len(topics.assignment)}."
         raise InputError(problem, path=folder, remedy=_FIT_AGAIN)
@@ -184,7 +203,7 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
         documents=documents,
         vectors=vectors,
         lexical=LexicalIndex.load(folder / LEXICAL) if description["lexical"] else None,
-        predictor=predictor.eval(),
+        predictor=predictor,
         guard=Guard(
             description["alpha"],
             None if gate is None else FamiliarityGate(load_file(folder / GATE)["bank"], **gate),
@@ -194,15 +213,20 @@ def _built(folder: Path, description: dict[str, Any]) -> SavedModel:
         weights=FusionWeights(**description["fusion_weights"]),
         name=description["name"],
         topics=topics,
+        routing=routing,
+        known_pairs=read_pairs(folder, description.get("known_pairs", 0)),
     )
 
 
-def _topics(folder: Path, described: dict[str, Any] | None) -> Topics | None:
+def _topics(
+    folder: Path, described: dict[str, Any] | None, routing: dict[str, float] | None
+) -> tuple[Topics | None, Routing]:
     if described is None:
-        return None
+        return None, Routing()
     arrays = load_file(folder / TOPICS)
     terms = tuple(tuple(row) for row in described["terms"])
-    return Topics(tuple(described["names"]), terms, arrays["centroids"], arrays["assignment"])
+    topics = Topics(tuple(described["names"]), terms, arrays["centroids"], arrays["assignment"])
+    return topics, Routing() if routing is None else Routing.from_json(routing, arrays["usual_atypicality"])
 
 
 def _vector_arrays(vectors: DocumentVectors) -> dict[str, np.ndarray]:

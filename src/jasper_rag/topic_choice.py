@@ -1,23 +1,17 @@
-"""The topics of a saved model as people meet them: listed, offered for a question, chosen by name, number or words."""
+"""The topics of a saved model as people meet them: listed, and offered for a question."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from jasper_rag.embedding.encoder import Encoder
+import numpy as np
+
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
-from jasper_rag.models.guard import unit
-from jasper_rag.models.topics import OFFERED, Topics, steering_towards
+from jasper_rag.model_search import moved_questions
+from jasper_rag.models.topics import OFFERED, Topics
+from jasper_rag.retrieval.topic_search import route
 from jasper_rag.saved_model import SavedModel
-from jasper_rag.training.predictor_training import predict
-
-_LOG = logging.getLogger(__name__)
-
-_FORMS = "Write topic:NAME (its beginning is enough), #NUMBER, or text:SOME WORDS."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +29,6 @@ class Topic:
     name: str
     terms: tuple[str, ...]
     documents: int
-
-
-@dataclass(frozen=True, slots=True)
-class Steer:
-    """Where a search is steered to: a topic's name or #number, or words of one's own."""
-
-    kind: Literal["topic", "text"]
-    value: str
-
-
-def parse_steer(steer: str) -> Steer:
-    """Read "topic:NAME", "topic:#NUMBER", "#NUMBER" or "text:WORDS".
-
-    Raises:
-        InputError: None of these.
-    """
-    given = steer.strip()
-    kind, colon, value = given.partition(":")
-    if given.startswith("#"):
-        return Steer("topic", given)
-    if colon and kind.strip().lower() == "topic" and value.strip():
-        return Steer("topic", value.strip())
-    if colon and kind.strip().lower() == "text" and value.strip():
-        return Steer("text", value.strip())
-    raise InputError(f"cannot steer to {steer!r}.", field="steer", remedy=_FORMS)
 
 
 def topics_of(model: SavedModel) -> Topics:
@@ -89,45 +58,7 @@ def offered_topics(model: SavedModel, questions: Vectors, most: int = OFFERED) -
     Raises:
         InputError: The model has no topics.
     """
-    rows, weights = topics_of(model).offered(predict(model.predictor, questions), most)
-    listed = listed_topics(model)
-    return [
-        [(listed[row], float(weight)) for row, weight in zip(*each, strict=True)]
-        for each in zip(rows, weights, strict=True)
-    ]
-
-
-def require_steerable(model: SavedModel, steer: str) -> Steer:
-    """The parsed `steer`, before any encoder is loaded.
-
-    Raises:
-        InputError: It cannot be read, the model has no topics, or not this one.
-    """
-    parsed = parse_steer(steer)
-    topics = topics_of(model)
-    if parsed.kind == "topic":
-        topics.find(parsed.value)
-    return parsed
-
-
-def steered_questions(model: SavedModel, questions: Vectors, steer: str, encoder: Callable[[], Encoder]) -> Vectors:
-    """The predictions for unit question vectors [Q, D], steered: of unit length [Q, D], neither blended nor gated.
-
-    Args:
-        model: Its predictor and topics.
-        questions: [Q, D].
-        steer: See `parse_steer`.
-        encoder: Gives the encoder of the model's vectors; asked where words are steered to.
-
-    Raises:
-        InputError: As `require_steerable`, or the encoder cannot be had.
-    """
-    parsed, topics = require_steerable(model, steer), topics_of(model)
-    if not model.predictor.steers:
-        _LOG.warning("steering does nothing here: following a topic did not help on this model's dev questions.")
-    if parsed.kind == "topic":
-        centroid = topics.centroids[topics.find(parsed.value)]
-    else:
-        # A centroid lies among the documents, so the words are read as one.
-        centroid = unit(encoder().encode([parsed.value], "document"))[0]
-    return unit(predict(model.predictor, questions, steering_towards(questions, centroid)))
+    topics, listed = topics_of(model), listed_topics(model)
+    weights = route(moved_questions(model, questions), model.vectors, topics, model.routing.router)
+    best = np.argsort(-weights, axis=1, kind="stable")[:, :most]
+    return [[(listed[topic], float(row[topic])) for topic in chosen] for row, chosen in zip(weights, best, strict=True)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jasper_rag.build.document_topics import document_topics
 from jasper_rag.embedding.embedded_set import EmbeddedSet
 from jasper_rag.jasper_config import JasperConfig
-from jasper_rag.models.jasper_predictor import JASPERPredictor
+from jasper_rag.models.predictors import Predictor
 from jasper_rag.models.topics import Topics
 from jasper_rag.training.candidates import Candidates
 from jasper_rag.training.guidance import TrainedGuidance, train_guidance
@@ -31,7 +31,7 @@ class FittedTopics:
         guidance: Of the training; None without topics.
     """
 
-    model: JASPERPredictor
+    model: Predictor
     topics: Topics | None
     source: str
     guidance: TrainedGuidance | None = None
@@ -86,5 +86,5 @@ def _fitted(embedded: EmbeddedSet, candidates: Candidates, config: JasperConfig)
     return FittedTopics(guidance.model, found.topics, found.source, guidance)
 
 
-def _off(model: JASPERPredictor, why: str) -> FittedTopics:
+def _off(model: Predictor, why: str) -> FittedTopics:
     return FittedTopics(model, None, why)

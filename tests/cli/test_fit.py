@@ -34,6 +34,8 @@ FILES = {
     "model/corpus_gate.safetensors",
     "model/gate.safetensors",
     "model/jasper.json",
+    "model/known_pairs.jsonl",
+    "model/known_pairs.safetensors",
     "model/lexical/lexical.json",
     "model/lexical/postings.safetensors",
     "model/predictor.safetensors",

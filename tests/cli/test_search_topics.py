@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.jasper import Jasper
 from jasper_rag.retrieval.trec import read_run
 
@@ -55,6 +56,23 @@ def test_a_search_follows_a_topic(jasper: Command, run: Path, form: str) -> None
     assert [hit["id"] for hit in answer["hits"]] == [hit.document.id for hit in model.search(QUESTION, steer="#6")]
 
 
+def test_several_places_and_a_strength(jasper: Command, run: Path) -> None:
+    model = Jasper.load(run)
+    document = model.model.documents[3].id
+    places = ["keywords:road, street", f"document:{document}", "text:about stone, not road"]
+    given = [part for place in places for part in ("--steer", place)]
+    answer = json.loads(jasper("search", "--run", run, *given, "--strength", "0.5", QUESTION, "--json").out)
+    assert (answer["steer"], answer["strength"]) == (places, 0.5)
+    expected = model.search(QUESTION, steer=places, strength=0.5)
+    assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [(hit.document.id, hit.score) for hit in expected]
+
+
+def test_no_strength_is_no_steering(jasper: Command, run: Path) -> None:
+    plain = jasper("search", "--run", run, QUESTION)
+    assert jasper("search", "--run", run, "--steer", "#6", "--strength", "0", QUESTION).out == plain.out
+    assert "steer" not in json.loads(jasper("search", "--run", run, QUESTION, "--json").out)
+
+
 def test_a_file_of_questions_follows_a_topic(jasper: Command, run: Path, tmp_path: Path) -> None:
     questions, output = tmp_path / "questions.txt", tmp_path / "run.trec"
     questions.write_text(f"{QUESTION}\n", encoding="utf-8")
@@ -63,6 +81,12 @@ def test_a_file_of_questions_follows_a_topic(jasper: Command, run: Path, tmp_pat
     expected = Jasper.load(run).search(QUESTION, steer="text:road")
     (found,) = read_run(output).values()
     assert list(found) == [hit.document.id for hit in expected]
+    assert jasper(*given, "--steer", "text:road", "--strength", "0").code == 0
+    (found,) = read_run(output).values()
+    assert list(found) == [hit.document.id for hit in Jasper.load(run).search(QUESTION)]
+    assert jasper(*given, "--steer", "#6").code == 0
+    (found,) = read_run(output).values()
+    assert list(found) == [hit.document.id for hit in Jasper.load(run).search(QUESTION, steer="#6")]
     refused = jasper(*given, "--topics")
     assert refused.code == 2
     assert "--topics is for one question" in refused.err
@@ -74,6 +98,10 @@ def test_a_file_of_questions_follows_a_topic(jasper: Command, run: Path, tmp_pat
         (["--steer", "#99"], "[steer]: there is no topic '#99'"),
         (["--steer", "topic:qqq"], "The nearest are #"),
         (["--steer", "road"], "Write topic:NAME"),
+        (["--steer", "document:qqq"], "The nearest ids are"),
+        (["--steer", "#1", "--strength", "9"], "[strength]: a strength of 9"),
+        (["--steer", "#1", "--strength", "nan"], "[strength]: a strength of nan"),
+        (["--strength", "0.5"], "nothing to steer to"),
         (["--steer", "#1", "--plain"], "--plain and --steer exclude each other"),
     ],
 )
@@ -86,9 +114,16 @@ def test_bad_steering(jasper: Command, run: Path, arguments: list[str], message:
 def test_a_fit_prints_what_a_topic_is_worth(fitting: tuple[Path, Any]) -> None:
     run, outcome = fitting
     modes = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["steering_modes"]
-    table = outcome.out[outcome.out.index("asked with a topic: 13 topics") :]
+    table = outcome.out[outcome.out.index("asked with one of 13 topics") :]
+    first, three = (
+        tuple(f"{modes[f'{who}_accuracy@{k}']:.0%}" for who in ("router", "nearest_centroid")) for k in (1, 3)
+    )
+    assert f"is right for {first[0]} (nearest centroid: {first[1]}), one of three for {three[0]} ({three[1]})" in table
     assert "upper bound: knows the answer" in table
-    for mode in modes["modes"].values():
-        assert f"{mode['ndcg@10']:.3f}" in table
+    for mode, name in STEERING_NAMES.items():
+        (row,) = [line for line in table.splitlines() if line.strip().startswith(f"{name} ")]
+        figures, alone = modes["search"][mode], modes["modes"][mode]
+        shown = [figures["ndcg@10"], figures["recall@10"], figures["mrr@10"], alone["ndcg@10"]]
+        assert row.split()[-4:] == [f"{value:.3f}" for value in shown]
     assert "Topics: 13 (spherical k-means, seed 0)" in outcome.err
     assert "Asked with a topic" in (run / "report.html").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jasper_rag.explain.topic_map import topic_map
+from jasper_rag.explain.topic_map import places_of, topic_map
 from jasper_rag.models.guard import unit
 
 
@@ -90,3 +90,14 @@ def test_more_topics_than_pairs_of_rounds_are_still_laid_out() -> None:
     found = topic_map(vectors, assignment, centroids)
     assert np.isfinite(found.points).all()
     assert found.width > 0.5
+
+
+def test_a_vector_stands_in_the_disc_of_its_centroid_the_clearer_the_nearer() -> None:
+    vectors, assignment, centroids = topics(5, 300)
+    found = topic_map(vectors, assignment, centroids)
+    clear, doubtful = centroids[[2]], unit(centroids[[2]] + 0.9 * centroids[[4]])
+    places = places_of(np.concatenate([clear, doubtful]), found, vectors, assignment, centroids)
+    near, far = np.linalg.norm(places - found.centres[2], axis=1)
+    assert near < far <= found.radii[2] + 1e-9
+    side = found.centres[4] - found.centres[2]
+    assert (places[1] - found.centres[2]) @ side > 0

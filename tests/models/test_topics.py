@@ -42,18 +42,6 @@ def test_no_topic_is_no_steering(topics: Topics) -> None:
     assert not steering[1].any()
 
 
-def test_the_weights_are_a_softmax_of_the_cosines(topics: Topics) -> None:
-    predictions = random_unit(7) * 3
-    rows, weights = topics.offered(predictions, 3)
-    cosines = predictions @ topics.centroids.T / 3
-    expected = torch.softmax(torch.tensor(cosines.astype(np.float64)) / 0.05, dim=1).topk(3)
-    np.testing.assert_array_equal(rows, expected.indices.numpy())
-    np.testing.assert_allclose(weights, expected.values.numpy(), rtol=1e-4)
-    everything = topics.offered(predictions, 99)
-    assert everything[0].shape == (7, 4)
-    np.testing.assert_allclose(everything[1].sum(axis=1), 1, rtol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("asked", "row"),
     [

@@ -26,6 +26,8 @@ from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors, unit
 from jasper_rag.text.records import Document, RetrievalSet
 from jasper_rag.training.run_config import RunConfig, load_run_config
+from jasper_rag.training.subspace_config import load_subspace_config
+from jasper_rag.training.subspace_run import prepare_subspace_run
 from jasper_rag.training.training_run import TrainingRun, prepare_run
 
 DOCUMENTS, DIM = 200, 16
@@ -112,5 +114,17 @@ def prepared(steering_root: Path, configured: Callable[[dict[str, Any]], RunConf
     def prepare(output_dir: Path, **changes: Any) -> TrainingRun:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
         return prepare_run(configured(dotted), steering_root, output_dir)
+
+    return prepare
+
+
+@pytest.fixture(scope="package")
+def routed(steering_root: Path) -> Callable[..., TrainingRun]:
+    """A tiny run of the subspace model that writes into a directory, with dotted changes of its settings."""
+
+    def prepare(output_dir: Path, **changes: Any) -> TrainingRun:
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        settings = {**TINY, "training.num_epochs": 2, "training.warmup_epochs": 0, "router.hidden_dim": 8, **dotted}
+        return prepare_subspace_run(load_subspace_config(None, settings), steering_root, output_dir)
 
     return prepare

@@ -96,10 +96,10 @@ def test_balanced_batches_have_every_cluster_equally_often(steering_root: Path) 
 
 def test_only_what_a_stage_looks_at_is_gathered() -> None:
     alone = {"lambda_contrastive": 0, "lambda_centroid": 0, "lambda_vicreg": 0}
-    always = {"question_emb", "relevance", "steering", "steering_variant", "target_source_emb"}
+    always = {"question_emb", "relevance", "steering", "steering_variant", "target_source_emb", "cluster_id"}
     assert needed_keys(LossConfig(**alone)) == always
     later = LossConfig(**alone, stages=[{"from_epoch": 3, "lambda_centroid": 0.1}])
-    assert needed_keys(later) == always | {"cluster_id"}
+    assert needed_keys(later) == always
     hard = LossConfig(**alone | {"lambda_contrastive": 1}, negatives="hard")
     assert needed_keys(hard) == always | {"target_rows", "negative_embs", "negative_rows"}
 

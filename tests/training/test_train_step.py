@@ -104,10 +104,10 @@ def test_the_average_follows_what_the_optimiser_made() -> None:
     online, target = (step.ema.state_dict()[f"{name}_encoder.weight"] for name in ("online", "target"))
     assert not torch.equal(online, torch.eye(D))
     torch.testing.assert_close(target, torch.eye(D).lerp(online, 1 - 0.996))
-    momentum = step.momentum(10, 10)
+    momentum = step.figures(10, 10)
     assert momentum["tau"] == pytest.approx(0.999)
     assert momentum["ema_distance"] == pytest.approx(float((online - target).norm() / online.norm()), rel=1e-4)
-    assert a_step()[0].momentum(3, 10) == {}
+    assert a_step()[0].figures(3, 10) == {}
 
 
 def test_a_divergence_is_named_at_once() -> None:

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from jasper_rag.data.loader import create_loader
 from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 from jasper_rag.training.health import PREDICTION_COSINE
+from jasper_rag.training.objective import mean_cosine
 from jasper_rag.training.training_run import TrainingRun
-from jasper_rag.training.validation import Validation, _mean_cosine, predict, projection
+from jasper_rag.training.validation import Validation, predict, projection
 
 Prepare = Callable[..., TrainingRun]
 
@@ -60,8 +61,8 @@ def test_the_mean_cosine_of_two_different_rows() -> None:
     rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     unit = normalize(rows, dim=1)
     cosines = (unit @ unit.T)[~torch.eye(6, dtype=torch.bool)]
-    assert float(_mean_cosine(rows)) == pytest.approx(float(cosines.mean()), abs=1e-6)
-    assert float(_mean_cosine(rows[:1])) == 0
+    assert float(mean_cosine(rows)) == pytest.approx(float(cosines.mean()), abs=1e-6)
+    assert float(mean_cosine(rows[:1])) == 0
     assert PREDICTION_COSINE == "prediction_cosine"
 
 

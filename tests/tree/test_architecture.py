@@ -21,10 +21,29 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"evaluation", "explain"}),),
     (
         frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"})
-        | frozenset({"model_search", "topic_choice", "topic_fitting", "dataset_fitting"}),
+        | frozenset(
+            {
+                "model_search",
+                "topic_choice",
+                "steering_choice",
+                "routing_fitting",
+                "model_explanation",
+                "search_reading",
+                "saved_pairs",
+                "topic_fitting",
+                "dataset_fitting",
+                "saved_predictor",
+                "split_explanations",
+            }
+        ),
     ),
     (frozenset({"jasper"}),),
-    (frozenset({"run_directory"}), frozenset({"batch_search"}), frozenset({"export"}), frozenset({"integrations"})),
+    (
+        frozenset({"run_directory", "run_report"}),
+        frozenset({"batch_search"}),
+        frozenset({"export"}),
+        frozenset({"integrations"}),
+    ),
     # The package root, as a name to import from: for the command line only.
     (frozenset({""}),),
     (frozenset({"cli"}),),

@@ -49,7 +49,19 @@ def test_importing_the_package_is_light() -> None:
         [],
         *(
             [verb]
-            for verb in ("fetch", "fit", "build", "train", "inspect", "mine", "search", "evaluate", "export", "demo")
+            for verb in (
+                "fetch",
+                "fit",
+                "build",
+                "train",
+                "inspect",
+                "mine",
+                "search",
+                "explain",
+                "evaluate",
+                "export",
+                "demo",
+            )
         ),
     ],
     ids=lambda verb: " ".join(verb) or "-",

@@ -118,17 +118,19 @@ def _put_steering_modes(modes: Mapping[str, Any] | None, console: Console) -> No
     if modes is None:
         return
     console.print(
-        f"\nasked with a topic: {modes['topics']} topics, prediction alone, ungated; the router's first is right for "
-        f"{modes['router_accuracy@1']:.0%}, one of three for {modes['router_accuracy@3']:.0%}",
+        f"\nasked with one of {modes['topics']} topics: the router's first is right for "
+        f"{modes['router_accuracy@1']:.0%} (nearest centroid: {modes['nearest_centroid_accuracy@1']:.0%}), one of "
+        f"three for {modes['router_accuracy@3']:.0%} ({modes['nearest_centroid_accuracy@3']:.0%})",
         soft_wrap=True,
     )
     table = Table(box=None)
     table.add_column("topic", no_wrap=True)
-    for name in ("nDCG@10", "R@10", "MRR@10"):
+    for name in ("nDCG@10", "R@10", "MRR@10", "prediction alone"):
         table.add_column(name, justify="right", no_wrap=True)
     for mode, name in STEERING_NAMES.items():
-        figures = modes["modes"][mode]
-        table.add_row(name, *(f"{figures[f'{measure}@10']:.3f}" for measure in ("ndcg", "recall", "mrr")))
+        figures, alone = modes["search"][mode], modes["modes"][mode]
+        shown = [figures["ndcg@10"], figures["recall@10"], figures["mrr@10"], alone["ndcg@10"]]
+        table.add_row(name, *(f"{value:.3f}" for value in shown))
     console.print(table)
 
 

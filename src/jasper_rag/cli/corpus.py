@@ -26,7 +26,8 @@ def add(
     Example:  jasper add --run runs/scifact --data new_documents.jsonl
     """
     from jasper_rag.file_locks import exclusive
-    from jasper_rag.jasper import Jasper, model_folder
+    from jasper_rag.jasper import Jasper
+    from jasper_rag.saved_model import model_folder
     from jasper_rag.text.readers import read_retrieval_set
 
     with console.talking(quiet):
@@ -49,7 +50,8 @@ def remove(
     Example:  jasper remove --run runs/scifact 4983 5836
     """
     from jasper_rag.file_locks import exclusive
-    from jasper_rag.jasper import Jasper, model_folder
+    from jasper_rag.jasper import Jasper
+    from jasper_rag.saved_model import model_folder
     from jasper_rag.text.readers.utf8 import utf8_lines
 
     gone = list(ids or ())

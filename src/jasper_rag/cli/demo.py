@@ -53,7 +53,7 @@ def _examples(jasper: Jasper) -> Iterator[tuple[str, Example]]:
     """Test questions, none of them trained on, with their hits before and after."""
     import numpy as np
 
-    from jasper_rag.run_directory import example
+    from jasper_rag.run_report import example
 
     record = jasper.record
     assert record is not None

@@ -101,7 +101,8 @@ def run_and_write(train: Callable[[], Jasper], output_dir: Path, *, as_json: boo
 
 def show_results(jasper: Jasper, metrics: Mapping[str, Any], output_dir: Path, *, as_json: bool, quiet: bool) -> None:
     """Print what was decided, the comparison, the verdict, and what to type next."""
-    from jasper_rag.run_directory import REPORT, facts, next_commands
+    from jasper_rag.run_directory import REPORT
+    from jasper_rag.run_report import facts, next_commands
 
     assert jasper.record is not None
     for name, value in facts(jasper, jasper.record).items():

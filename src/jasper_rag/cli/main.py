@@ -17,7 +17,21 @@ from typing import Any
 import typer
 
 from jasper_rag.atomic_files import NO_ROOM
-from jasper_rag.cli import build, console, corpus, demo, evaluate, export, fetch, fit, inspect, mine, search, train
+from jasper_rag.cli import (
+    build,
+    console,
+    corpus,
+    demo,
+    evaluate,
+    explain,
+    export,
+    fetch,
+    fit,
+    inspect,
+    mine,
+    search,
+    train,
+)
 from jasper_rag.errors import InputError
 
 _LOOKS: dict[str, Any] = {
@@ -46,6 +60,7 @@ app.command("train")(train.train)
 app.command("inspect")(inspect.inspect)
 app.command("mine")(mine.mine)
 app.command("search")(search.search)
+app.command("explain")(explain.explain)
 app.command("add")(corpus.add)
 app.command("remove")(corpus.remove)
 app.command("evaluate")(evaluate.evaluate)
@@ -63,21 +78,21 @@ def main() -> None:
     run(app, "jasper")
 
 
-def run_verb(verb: Callable[..., None], name: str) -> None:
-    """Run one verb as a program of its own, such as a script under `examples/`."""
+def run_verb(verb: Callable[..., None], name: str, *flags: str) -> None:
+    """Run one verb as a program of its own, such as a script under `examples/`; with these flags before those given."""
     alone = typer.Typer(add_completion=False, **_LOOKS)
     alone.command()(verb)
-    run(alone, name)
+    run(alone, name, *flags)
 
 
-def run(program: typer.Typer, name: str) -> None:
+def run(program: typer.Typer, name: str, *flags: str) -> None:
     """Run a program; bad input is a message and exit code 2, a fault of the system 1, an interrupt 130."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe of another encoding shows what it cannot write as an escape, not as an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        program(prog_name=name)
+        program(args=[*flags, *sys.argv[1:]], prog_name=name)
     except InputError as error:
         sys.stderr.write(f"{name}: {error}\n")
         raise SystemExit(2) from error

@@ -22,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from jasper_rag.dataset_fitting import DatasetSource
     from jasper_rag.jasper import Jasper
+    from jasper_rag.split_explanations import SplitExplanations
     from jasper_rag.training.run_config import RunConfig
     from jasper_rag.training.training_run import TrainingRun
 
@@ -39,7 +40,7 @@ def train(
             "--output-dir",
             parser=options.named_path,
             metavar="<path>",
-            help="Folder to write. [default: runs/jasper]",
+            help="Folder to write. [default: runs/jasper, or runs/subspace]",
         ),
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Checkpoint to go on from.")] = None,
@@ -49,6 +50,9 @@ def train(
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, cuda:N or mps. [default: a GPU if any]")
     ] = None,
+    subspace: Annotated[
+        bool, typer.Option("--subspace", help="Train a router over the dataset's clusters too; explain by it.")
+    ] = False,
     seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -63,6 +67,7 @@ def train(
     Example:  jasper train --config configs/jasper_base.yaml --dataset-dir datasets/tldr --output-dir runs/tldr
     """
     from jasper_rag.training.run_config import load_run_config
+    from jasper_rag.training.subspace_config import load_subspace_config
 
     overrides = {
         "dataset.path": None if dataset_dir is None else str(dataset_dir),
@@ -70,11 +75,11 @@ def train(
         "training.device": device,
         "training.seed": seed,
     }
-    settings = load_run_config(config, overrides)
+    settings = load_subspace_config(config, overrides) if subspace else load_run_config(config, overrides)
     if settings.dataset.path is None:
         remedy = "Give --dataset-dir, or dataset.path in the settings; `jasper build` makes one."
         raise InputError("no dataset to train on.", field="dataset-dir", remedy=remedy)
-    output_dir = output_dir or Path("runs/jasper")
+    output_dir = output_dir or Path("runs/subspace" if subspace else "runs/jasper")
     with console.talking(quiet), _distributed() as rank, _tracing(debug), _saying_how_to_go_on(output_dir, resume):
         trained = _train(settings, output_dir, resume, rank)
     if not rank:
@@ -92,15 +97,15 @@ class _Trained:
 def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int | None) -> _Trained:
     from jasper_rag.run_directory import writing
     from jasper_rag.training.health import TrainingDiverged
-    from jasper_rag.training.training_run import prepare_run
     from jasper_rag.yaml_files import write_yaml
 
     settings = settings if rank is None else _on_own_device(settings, rank)
     assert settings.dataset.path is not None
     # The first process holds the folder and writes; others only compute.
     with nullcontext() if rank else writing(output_dir):
-        run = prepare_run(settings, settings.dataset.path, output_dir, distributed=rank is not None)
+        run = _prepared(settings, settings.dataset.path, output_dir, distributed=rank is not None)
         source = None if rank else _model_source(run)
+        explanations = None if rank else _explanations(run, source, output_dir)
         if resume is not None:
             epoch, _ = run.trainer.load_checkpoint(resume)
             _LOG.info("going on after epoch %d of %s", epoch, resume)
@@ -113,12 +118,36 @@ def _train(settings: RunConfig, output_dir: Path, resume: Path | None, rank: int
             raise InputError(str(error), path=output_dir, remedy=error.remedy) from error
         if rank:
             return _Trained({})
+        if explanations is not None:
+            explanations.write()
         seconds = time.process_time() - started
         run.monitor.export_history()
         run.monitor.plot_losses()
         run.monitor.plot_steering_distribution()
         run.monitor.finish()
         return _finished(run, source, output_dir, seconds)
+
+
+def _prepared(settings: RunConfig, dataset: str, output_dir: Path, *, distributed: bool) -> TrainingRun:
+    from jasper_rag.training.subspace_config import SubspaceRunConfig
+    from jasper_rag.training.subspace_run import prepare_subspace_run
+    from jasper_rag.training.training_run import prepare_run
+
+    if isinstance(settings, SubspaceRunConfig):
+        return prepare_subspace_run(settings, dataset, output_dir, distributed=distributed)
+    return prepare_run(settings, dataset, output_dir, distributed=distributed)
+
+
+def _explanations(run: TrainingRun, source: DatasetSource | None, output_dir: Path) -> SplitExplanations | None:
+    """What explains the val split while it trains; None where nothing is explained."""
+    from jasper_rag.split_explanations import SplitExplanations
+    from jasper_rag.training.subspace_config import SubspaceRunConfig
+
+    if not isinstance(run.config, SubspaceRunConfig) or not run.config.xai.save_val_xai:
+        return None
+    explanations = SplitExplanations(run, None if source is None else source.texts, output_dir)
+    run.trainer.after_epoch = explanations
+    return explanations
 
 
 def _model_source(run: TrainingRun) -> DatasetSource | None:
@@ -154,15 +183,21 @@ def _finished(run: TrainingRun, source: DatasetSource | None, output_dir: Path, 
 
 def _measured(run: TrainingRun) -> dict[str, Any]:
     """Figures of the best model on the test split, or on val where there is none."""
+    from jasper_rag.models.subspace_predictor import SubspacePredictor
+    from jasper_rag.training.subspace_run import routing_accuracy
+
     epoch = run.trainer.load_best()
     split = "test" if "test" in run.datasets else run.config.dataset.split_val
     name, value = run.trainer.best_metric
+    model = run.trainer.model
+    routing = {"routing": routing_accuracy(model, run.datasets[split])} if isinstance(model, SubspacePredictor) else {}
     return {
         "split": split,
         "best_epoch": epoch,
         "best_metric": name,
         "best_value": value,
         "steering_variants": run.measure(split),
+        **routing,
     }
 
 
@@ -172,6 +207,8 @@ def _show(trained: _Trained, output_dir: Path, *, as_json: bool, quiet: bool) ->
     metrics = trained.metrics
     if not as_json:
         console.put_steering({"split": metrics["split"], **metrics["steering_variants"]})
+    if "routing" in metrics and not as_json:
+        console.say("\n" + _routing_line(metrics["routing"]), quiet=quiet)
     if metrics["best_epoch"] is not None:
         when = f"after epoch {metrics['best_epoch']}" if metrics["best_epoch"] >= 0 else "before training"
         console.say(f"\n{metrics['best_metric']} {metrics['best_value']:.4f} {when}", quiet=quiet)
@@ -180,6 +217,13 @@ def _show(trained: _Trained, output_dir: Path, *, as_json: bool, quiet: bool) ->
         show_results(trained.jasper, metrics, output_dir, as_json=as_json, quiet=quiet)
     elif as_json:
         console.put_json(metrics)
+
+
+def _routing_line(found: dict[str, float]) -> str:
+    return (
+        f"router, no steering: right topic {found['accuracy@1']:.3f}, among its first three {found['accuracy@3']:.3f} "
+        f"(nearest centroid {found['nearest_centroid@1']:.3f}, {found['nearest_centroid@3']:.3f})"
+    )
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from jasper_rag.atomic_files import write_text
 from jasper_rag.explain import dataset_page_sections as sections
 from jasper_rag.explain.dataset_page_data import DatasetSummary, OpenedDataset
-from jasper_rag.explain.dataset_page_plots import Topic, map_plot, topic_colours
 from jasper_rag.explain.html_page import PagePart, packaged, render_page
 from jasper_rag.explain.source_topics import source_topics
 from jasper_rag.explain.topic_map import topic_map
+from jasper_rag.explain.topic_plot import Topic, map_plot, topic_colours
 from jasper_rag.models.guard import unit
 
 MOST_TOPICS, MOST_DOTS = 256, 20_000
@@ -48,7 +48,7 @@ def render_dataset_page(opened: OpenedDataset, summary: DatasetSummary) -> str:
         PagePart("facts", "Facts", sections.facts(summary)),
         PagePart("next", "What to run next", sections.next_steps(summary)),
     )
-    style, script = packaged("report.css", "dataset_page.css"), packaged("dataset_page.js")
+    style, script = packaged("report.css", "topic_plot.css", "dataset_page.css"), packaged("dataset_page.js")
     return render_page(f"{summary.name} · JASPER-RAG dataset", sections.header(summary), parts, style, script)
 
 

@@ -10,8 +10,9 @@ from jasper_rag.atomic_files import write_text
 from jasper_rag.explain.html_page import PagePart, packaged, render_page
 from jasper_rag.explain.report_data import ReportData
 from jasper_rag.explain.report_examples import examples
-from jasper_rag.explain.report_sections import comparison, facts, header, next_steps, training
+from jasper_rag.explain.report_sections import comparison, facts, header, next_steps
 from jasper_rag.explain.report_steering import steering
+from jasper_rag.explain.report_training import training
 
 
 class Section(NamedTuple):
@@ -28,9 +29,27 @@ class Section(NamedTuple):
     body: Callable[[ReportData], str]
 
 
+def _topic_map(data: ReportData) -> str:
+    if data.routing is None:
+        return ""
+    from jasper_rag.explain.report_routing import topic_map_section  # needs NumPy; most of the page does not
+
+    return topic_map_section(data.routing)
+
+
+def _routing(data: ReportData) -> str:
+    if data.routing is None:
+        return ""
+    from jasper_rag.explain.report_confusion import confusion_section  # needs NumPy
+
+    return confusion_section(data.routing)
+
+
 SECTIONS: tuple[Section, ...] = (
     Section("comparison", "Comparison", comparison),
     Section("steering", "Asked with a topic", steering),
+    Section("map", "Topic map", _topic_map),
+    Section("routing", "Routing", _routing),
     Section("training", "Training", training),
     Section("examples", "Examples, before and after", examples),
     Section("facts", "Facts", facts),
@@ -60,5 +79,8 @@ def write_report(data: ReportData, path: str | Path) -> Path:
 def render_report(data: ReportData) -> str:
     """The page as a string; see `write_report`."""
     style, script = packaged("report.css"), packaged("report.js")
+    if data.routing is not None:
+        style += packaged("topic_plot.css", "report_routing.css")
+        script += packaged("report_map.js")
     parts = (PagePart(section.key, section.title, section.body(data)) for section in SECTIONS)
     return render_page(f"{data.name} · JASPER-RAG report", header(data), parts, style, script)

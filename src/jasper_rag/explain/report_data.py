@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jasper_rag.errors import InputError
 from jasper_rag.evaluation.systems import SYSTEM_NAMES
+
+if TYPE_CHECKING:  # a report without routing needs no NumPy
+    from jasper_rag.explain.routing_view import RoutingView
 
 BASELINE = "plain"
 """Key of the system that every other is compared with."""
@@ -59,10 +62,12 @@ class ReportData:
     Args:
         name: Title of the page.
         metrics: The run's `metrics.json`; `systems` with their `ndcg@10` are required, the rest is shown if there.
-        history: One mapping per epoch: `epoch`, `train/total`, `val/ndcg@10`, `val/ndcg@10_question`, `train/lr`.
+        history: One mapping per epoch: `epoch`, `train/total`, `val/ndcg@10`, `val/ndcg@10_question`, `train/lr`;
+            dev nDCG@10 by steering (`val/ndcg@10_centroid` and the like) and figures of routing are drawn if there.
         examples: Questions side by side, in the order to show them.
         facts: Name -> text, in order: the encoder, the counts, the leak check, the gate.
         next_commands: Shell commands worth running next.
+        routing: The map of topics and where questions were routed; None for a run without topics.
     """
 
     name: str
@@ -71,6 +76,7 @@ class ReportData:
     examples: Sequence[Example] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     next_commands: Sequence[str] = ()
+    routing: RoutingView | None = None
 
 
 @dataclass(frozen=True, slots=True)

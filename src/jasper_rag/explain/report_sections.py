@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jasper_rag.explain.report_data import BASELINE, ReportData, SystemResult, finite_number, system_results
 from jasper_rag.explain.report_markup import MISSING, escape, fixed, lines, p_value, seconds, signed
-from jasper_rag.explain.report_plots import Point, Scale, curve, interval, interval_axis, interval_scale
+from jasper_rag.explain.report_plots import Scale, interval, interval_axis, interval_scale
 
 TRAINED_HERE = frozenset({"jasper_ungated", "jasper", "rrf_jasper", "hybrid"})
 """Systems that search with the prediction of this run."""
@@ -73,23 +72,6 @@ def comparison(data: ReportData) -> str:
 {_HOW_TO_READ}"""
 
 
-def training(data: ReportData) -> str:
-    """Loss and dev nDCG@10 by epoch, and the same numbers as a table."""
-    loss, ndcg = _series(data.history, "train/total"), _series(data.history, "val/ndcg@10")
-    plain = _series(data.history, "val/ndcg@10_question")
-    plots = []
-    if ndcg:
-        reference = ("question alone", plain[-1][1]) if plain else None
-        drawn = curve(ndcg, name="dev nDCG@10", reference=reference, best="best")
-        plots.append(f"<figure><figcaption>nDCG@10 on the dev questions</figcaption>{drawn}</figure>")
-    if loss:
-        drawn = curve(loss, name="training loss")
-        plots.append(f"<figure><figcaption>Training loss</figcaption>{drawn}</figure>")
-    if not plots:
-        return ""
-    return f'<div class="plots">{"".join(plots)}</div>\n{_history_table(data.history)}'
-
-
 def facts(data: ReportData) -> str:
     """What the run was made of."""
     items = lines(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in data.facts.items())
@@ -142,26 +124,3 @@ def _comparison_row(result: SystemResult, scale: Scale, baseline: float | None, 
         f'<tr{kind}><th scope="row"><span class="name">{escape(name)}</span>{best}{remark_line}</th>'
         f'<td class="number main">{fixed(result.ndcg)}</td><td class="plotted">{plot}</td>{cells}</tr>'
     )
-
-
-def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
-    """(epoch, value) of the epochs that have both."""
-    pairs = ((finite_number(row, "epoch"), finite_number(row, key)) for row in history)
-    return [(epoch, value) for epoch, value in pairs if epoch is not None and value is not None]
-
-
-def _history_table(history: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
-    for row in history:
-        epoch, rate = finite_number(row, "epoch"), finite_number(row, "train/lr")
-        loss, ndcg = finite_number(row, "train/total"), finite_number(row, "val/ndcg@10")
-        cells = [fixed(loss, 4), fixed(ndcg, 4), MISSING if rate is None else f"{rate:.2e}"]
-        numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
-        rows.append(f'<tr><th scope="row">{fixed(epoch, 0)}</th>{numbers}</tr>')
-    return f"""<details class="history"><summary>Numbers by epoch</summary>
-<div class="scroll tall" role="region" aria-label="Numbers by epoch" tabindex="0"><table>
-<thead><tr><th scope="col">Epoch</th><th scope="col" class="number">Training loss</th>
-<th scope="col" class="number">Dev nDCG@10</th><th scope="col" class="number">Learning rate</th></tr></thead>
-<tbody>
-{lines(rows)}
-</tbody></table></div></details>"""

@@ -73,6 +73,31 @@ def topic_map(vectors: Vectors, assignment: IntArray, centroids: Vectors) -> Top
     return TopicMap((centres - low) * scale, radii * scale, (points - low) * scale, float(extent[0] * scale))
 
 
+def places_of(asked: Vectors, found: TopicMap, vectors: Vectors, assignment: IntArray, centroids: Vectors) -> Plane:
+    """Where other vectors stand on a map, float64 [Q, 2]: in the disc of the nearest centroid, as a source would.
+
+    The distance from the centre is that which a share of the disc's area leaves inside: the share of the topic's
+    sources that belong to it more clearly. The side is that of the other topics the vector is similar to.
+
+    Args:
+        asked: float32 [Q, D], unit rows.
+        found: The map of the four arguments of `topic_map`.
+        vectors: As given to `topic_map`.
+        assignment: As given to `topic_map`.
+        centroids: As given to `topic_map`.
+    """
+    topics = np.asarray(asked @ centroids.T).argmax(axis=1)
+    places = np.empty((len(asked), 2))
+    for topic in np.unique(topics).tolist():
+        rows = np.flatnonzero(topics == topic)
+        margins, _ = _leaning(vectors[assignment == topic], topic, centroids, found.centres)
+        margin, angle = _leaning(asked[rows], topic, centroids, found.centres)
+        clearer = len(margins) - np.searchsorted(np.sort(margins), margin, side="right")
+        distance = found.radii[topic] * np.sqrt(clearer / max(len(margins), 1))
+        places[rows] = found.centres[topic] + distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return places
+
+
 def _centres(similarity: Plane, sizes: IntArray, radii: Plane) -> Plane:
     """Centres of discs that do not overlap, [K, 2]."""
     count = len(similarity)
@@ -136,6 +161,25 @@ def _bonds(similarity: Plane) -> Plane:
 
 def _disc(members: Vectors, topic: int, centroids: Vectors, centres: Plane, radius: float) -> Plane:
     """Places of the sources of one topic, [m, 2]."""
+    margin, angle = _leaning(members, topic, centroids, centres)
+    order = np.argsort(-margin, kind="stable")
+    slots = np.arange(len(members))
+    turn = np.mod(slots * _GOLDEN_ANGLE, 2 * np.pi)
+    slot_of = np.empty(len(members), dtype=np.int64)
+    ring = max(round(2.2 * np.sqrt(len(members))), 1)
+    for start in range(0, len(members), ring):
+        slot_of[order[start : start + ring]] = _matched(
+            angle[order[start : start + ring]], slots[start : start + ring], turn
+        )
+    distance = radius * np.sqrt((slot_of + 0.5) / max(len(members), 1))
+    places: Plane = centres[topic] + distance[:, None] * np.stack(
+        [np.cos(turn[slot_of]), np.sin(turn[slot_of])], axis=1
+    )
+    return places
+
+
+def _leaning(members: Vectors, topic: int, centroids: Vectors, centres: Plane) -> tuple[Plane, Plane]:
+    """By how much cosine each member belongs to its topic rather than the next one, [m]; and to which side, [m]."""
     similarity = np.asarray(members @ centroids.T, dtype=np.float64)
     own = similarity[:, topic].copy()
     similarity[:, topic] = -np.inf
@@ -147,20 +191,7 @@ def _disc(members: Vectors, topic: int, centroids: Vectors, centres: Plane, radi
         direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-9
         angle = np.arctan2(*(pull @ direction).T[::-1])
         margin = own - nearest[:, 0]
-    order = np.argsort(-margin, kind="stable")
-    slots = np.arange(len(own))
-    turn = np.mod(slots * _GOLDEN_ANGLE, 2 * np.pi)
-    slot_of = np.empty(len(own), dtype=np.int64)
-    ring = max(round(2.2 * np.sqrt(len(own))), 1)
-    for start in range(0, len(own), ring):
-        slot_of[order[start : start + ring]] = _matched(
-            angle[order[start : start + ring]], slots[start : start + ring], turn
-        )
-    distance = radius * np.sqrt((slot_of + 0.5) / max(len(own), 1))
-    places: Plane = centres[topic] + distance[:, None] * np.stack(
-        [np.cos(turn[slot_of]), np.sin(turn[slot_of])], axis=1
-    )
-    return places
+    return margin, angle
 
 
 def _matched(angles: Plane, slots: IntArray, turn: Plane) -> IntArray:

@@ -11,7 +11,7 @@ from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
 from jasper_rag.jasper import Jasper
 from jasper_rag.models.guard import FamiliarityGate, Guard, unit
-from jasper_rag.models.jasper_predictor import JASPERPredictor
+from jasper_rag.models.predictors import Predictor, linear_paths
 
 TOLERANCE = 1e-5
 """Largest difference between an exported number and that of `Jasper.transform` that is put up with."""
@@ -47,26 +47,28 @@ def query_map(jasper: Jasper) -> QueryMap:
     """The map of a fitted model.
 
     Raises:
-        InputError: The predictor has an MLP, which no export can express.
+        InputError: The predictor is more than linear paths, which no export can express.
     """
     guard: Guard = jasper.model.serving_guard
     gate = guard.gate if guard.alpha > 0 else None
     return QueryMap(_matrix(jasper.model.predictor), guard.alpha, gate, jasper.model.identity)
 
 
-def _matrix(predictor: JASPERPredictor) -> Vectors:
-    config = predictor.config
-    if config.mlp:
+def _matrix(predictor: Predictor) -> Vectors:
+    linear = linear_paths(predictor)
+    if linear is None:
+        found = "has an MLP" if predictor.config.mlp else "routes without a residual path"
         raise InputError(
-            "this predictor has an MLP; only linear predictors can be exported.",
-            field="predictor.mlp",
+            f"this predictor {found}; only linear predictors can be exported.",
+            field="predictor.mlp" if predictor.config.mlp else "predictor.residual",
             remedy="Export a model that `jasper fit` made, or serve this one with Jasper.transform.",
         )
+    config = linear.config
     matrix = np.zeros((config.embedding_dim, config.embedding_dim), dtype=np.float32)
     if config.residual:
         matrix += np.eye(config.embedding_dim, dtype=np.float32)
     if config.linear_path:
-        matrix += predictor.question_map.weight.detach().cpu().numpy().T
+        matrix += linear.question_map.weight.detach().cpu().numpy().T
     return matrix
 
 

@@ -1,7 +1,6 @@
 """Topics of a corpus: a direction each, what they are called, which document belongs where; routing and steering.
 
 steering towards a centroid c:  s = (c - q) / |c - q|,  0 where |c - q| <= 1e-8
-weights offered for a prediction p:  softmax over topics k of  cos(p, c_k) / 0.05
 """
 
 from __future__ import annotations
@@ -15,13 +14,10 @@ from numpy.typing import NDArray
 
 from jasper_rag.errors import InputError
 from jasper_rag.metrics.judgements import IntArray, Judgements
-from jasper_rag.models.guard import Vectors, unit
+from jasper_rag.models.guard import Vectors
 
 OFFERED = 3
 """Topics put before a person."""
-
-_TEMPERATURE = 0.05
-"""Divides the cosines inside the softmax of the weights."""
 
 _TINY = 1e-8
 """A vector no longer than this has no direction."""
@@ -77,17 +73,6 @@ class Topics:
     def select(self, documents: NDArray[np.int64]) -> Topics:
         """The same topics over `documents` (rows), in this order."""
         return replace(self, assignment=self.assignment[documents])
-
-    def offered(self, predictions: Vectors, most: int = OFFERED) -> tuple[NDArray[np.int64], Vectors]:
-        """The topics to offer for predictions [Q, D]: rows int64 [Q, min(most, K)], best first, and their weights.
-
-        The weights of all K topics of a question sum to 1.
-        """
-        logits = (unit(predictions) @ self.centroids.T) / _TEMPERATURE
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        weights = powers / powers.sum(axis=1, keepdims=True)
-        rows = np.argsort(-logits, axis=1, kind="stable")[:, :most].astype(np.int64)
-        return rows, np.take_along_axis(weights, rows, axis=1).astype(np.float32)
 
     def find(self, asked: str) -> int:
         """Row of the topic that is meant.

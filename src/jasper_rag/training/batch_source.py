@@ -239,9 +239,7 @@ def needed_keys(loss: LossConfig) -> frozenset[str]:
     """Keys of a batch that some stage of a loss looks at."""
     stages = [loss.weights_at(epoch) for epoch in (0, *(stage.from_epoch for stage in loss.stages))]
     used = {name for weights in stages for name, weight in weights.items() if weight > 0}
-    keys = {"question_emb", "relevance", "steering", "steering_variant", "target_source_emb"}
-    if "lambda_centroid" in used:
-        keys.add("cluster_id")
+    keys = {"question_emb", "relevance", "steering", "steering_variant", "target_source_emb", "cluster_id"}
     if "lambda_contrastive" in used:
         keys |= {"target_rows"}
         if loss.negatives != "sources":

@@ -22,7 +22,7 @@ from jasper_rag.data.curriculum import Curriculum
 from jasper_rag.embedding.document_vectors import DocumentVectors
 from jasper_rag.embedding.embedded_set import EmbeddedQueries
 from jasper_rag.metrics.ranking import evaluate
-from jasper_rag.models.jasper_predictor import JASPERPredictor
+from jasper_rag.models.predictors import Predictor, require_plain
 from jasper_rag.models.topics import Topics, answer_topics, steering_to_topics
 from jasper_rag.training.batch_source import PairBatches
 from jasper_rag.training.predictor_training import ramp_trainer
@@ -47,7 +47,7 @@ class TrainedGuidance:
         cpu_seconds: CPU time of this process, evaluations included.
     """
 
-    model: JASPERPredictor
+    model: Predictor
     dev_ndcg_zero: float
     dev_ndcg_guided: float
     cpu_seconds: float
@@ -88,7 +88,7 @@ class GuidedRetrieval:
 
 
 def train_guidance(
-    model: JASPERPredictor,
+    model: Predictor,
     pairs: TrainingPairs,
     pair_topics: NDArray[np.int64],
     topics: Topics,
@@ -100,7 +100,7 @@ def train_guidance(
     """Train the steering map alone, by the softmax over all train sources; dev nDCG@10 decides where to stop.
 
     Args:
-        model: Trained, with a linear path; left as it is.
+        model: Trained, plain, with a linear path; left as it is.
         pairs: The train split.
         pair_topics: int64 [P], the topic of each pair's source.
         topics: Of the documents.
@@ -110,14 +110,14 @@ def train_guidance(
         seed: Same seed, same weights on a CPU with the same number of threads.
 
     Raises:
-        ValueError: The model has no linear path, or there are not as many topics as pairs.
+        ValueError: The model is not plain or has no linear path, or there are not as many topics as pairs.
     """
     if not model.config.linear_path:
         raise ValueError("a predictor without a linear path has no steering map.")
     if len(pair_topics) != len(pairs):
         raise ValueError(f"{len(pair_topics)} topics for {len(pairs)} pairs.")
     started = time.process_time()
-    steered = copy.deepcopy(model)
+    steered = copy.deepcopy(require_plain(model))
     steered.requires_grad_(False)
     nn.init.zeros_(steered.steering_map.weight)
     steered.steering_map.requires_grad_(True)

@@ -13,8 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from jasper_rag.losses.jasper_losses import JASPERMultiObjectiveLoss
-from jasper_rag.losses.loss_config import LossConfig, Negatives
+from jasper_rag.losses.loss_config import LossConfig
 from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.progress import progress_bar
 from jasper_rag.training.batch_source import BatchSource, dataset_of, grouped, source_of
@@ -32,7 +31,6 @@ from jasper_rag.training.trainer_state import TrainedParts, TrainerState
 from jasper_rag.training.validation import Validation
 
 _LOG = logging.getLogger(__name__)
-
 Metrics = dict[str, float]
 Evaluated = Callable[[nn.Module], nn.Module]
 
@@ -40,8 +38,8 @@ Evaluated = Callable[[nn.Module], nn.Module]
 class JASPERTrainer:
     """Trains a predictor, and the source encoder where that learns, by several objectives; chooses by retrieval.
 
-    Same seed, same numbers, on a CPU with the same number of threads, however often the run was killed and resumed.
-    Dropout draws from a generator state of the trainer's own. Under `torchrun` the first process writes.
+    Same seed, same numbers, on a CPU with the same number of threads, however often the run was killed and resumed:
+    it has its own state of torch's generators. Under `torchrun` the first process writes.
 
     Args:
         config: Of the loop; a mapping of its keys will do.
@@ -57,6 +55,7 @@ class JASPERTrainer:
         target: See `Objective`.
         validation: Ranks held-out questions; None: the val loader's dataset, where it is a steering dataset.
         evaluated: Makes of the trained model the one that is validated and kept; None: itself.
+        objective: Makes the objective of what `Objective` is made of; another one may look at more than predictions.
 
     Raises:
         ValueError: `config` has an unknown key or a value that is not allowed.
@@ -78,6 +77,7 @@ class JASPERTrainer:
         target: Target | None = None,
         validation: RetrievalValidation | None = None,
         evaluated: Evaluated | None = None,
+        objective: Callable[..., Objective] = Objective,
     ) -> None:
         self.config = config if isinstance(config, JASPERTrainerConfig) else JASPERTrainerConfig.from_dict(config)
         self.device = torch.device(self.config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -85,14 +85,14 @@ class JASPERTrainer:
         self.loss_fn, self.optimizer, self.scheduler = loss_fn.to(self.device), optimizer, scheduler
         self.monitor = monitor
         self.history: list[Metrics] = []
-        self._loss = loss
         self._evaluated = evaluated or (lambda trained: trained)
         self._source: BatchSource = source_of(train_loader, loss, self.device, self.config.seed)
         self._dataset = dataset_of(train_loader)
-        negatives: Negatives = "sources" if loss is None else loss.negatives
-        objective = Objective(loss_fn, ema_encoder, self._source, target, negatives)
-        self._step = TrainStep(model, ema_encoder, objective, optimizer, scheduler, self.config, self.device)
-        self._validation = Validation(objective, val_loader, loss, validation, self.device)
+        made = objective(loss_fn, ema_encoder, self._source, target, loss.negatives if loss else "sources", loss)
+        self._step = TrainStep(model, ema_encoder, made, optimizer, scheduler, self.config, self.device)
+        self._validation = Validation(made, val_loader, loss, validation, self.device)
+        self.after_epoch: Callable[[int, nn.Module], None] | None = None
+        """Called with every finished epoch and the model as it is evaluated, by the process that writes."""
         self._best = BestModel(self._validation.usable(self.config.best_metric), self.config.early_stopping_patience)
         clusters = None if self._source.centroids is None else len(self._source.centroids)
         self._report = EpochReport(HealthMonitor(clusters, variance_scaled=loss is None or loss.vicreg_scale), monitor)
@@ -100,6 +100,7 @@ class JASPERTrainer:
         self._parts = TrainedParts(
             *(model, ema_encoder, optimizer, scheduler, self._step.scaler, self._state, self._best, self.history),
             config=self.config.model_dump(mode="json"),
+            objective=made,
         )
         self._steps_per_epoch = -(-len(self._source) // self.config.gradient_accumulation_steps)
         self._planned = self._steps_of(self.config.num_epochs)
@@ -172,6 +173,8 @@ class JASPERTrainer:
         saved = config.save_every_n_epochs > 0 and (epoch + 1) % config.save_every_n_epochs == 0
         if saved and config.checkpoint_dir is not None and is_first():
             self._parts.save_periodic(config.checkpoint_dir, epoch, row, config.keep_last_n_checkpoints)
+        if self.after_epoch is not None and is_first():
+            self.after_epoch(epoch, self._evaluated(self.model))
 
     def train_epoch(self, epoch: int, bar: Any = None) -> Metrics:
         """One pass over the train split, or what a checkpoint left of it; mean losses, by name.
@@ -258,19 +261,17 @@ class JASPERTrainer:
         self.model.train()
         self.ema_encoder.train()
         self._state.begin_epoch(epoch)
-        if self._loss is not None and isinstance(self.loss_fn, JASPERMultiObjectiveLoss):
-            self.loss_fn.set_weights(self._loss.weights_at(epoch))
+        self._step.objective.begin_epoch(epoch)
         every = self.config.reload_negatives_every_n_epochs
         due = every and epoch and epoch % every == 0 and not self._state.step_in_epoch
         if due and hasattr(self._dataset, "reload_negatives"):
             self._dataset.reload_negatives()
 
     def _train_metrics(self, means: Metrics) -> Metrics:
-        found = means | {"lr": self._state.learning_rate} | self._step.momentum(self.global_step, self._planned)
+        found = means | {"lr": self._state.learning_rate} | self._step.figures(self.global_step, self._planned)
         return {f"train/{name}": value for name, value in found.items()}
 
     def _row_within(self, epoch: int) -> None:
-        """Validate in the middle of an epoch."""
         state = self._state
         with state.outside():
             means = state.interval_sums.taken()
@@ -282,7 +283,6 @@ class JASPERTrainer:
             self._consider(row, epoch - 1)
 
     def _consider(self, row: Metrics, epoch: int) -> None:
-        """Keep the model if it is the best so far."""
         if not any(name.startswith("val/") for name in row):
             return  # not validated
         self._state.best_val_loss = min(self._state.best_val_loss, row.get("val/total", float("inf")))

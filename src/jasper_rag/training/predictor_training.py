@@ -19,6 +19,7 @@ from jasper_rag.losses.loss_config import LossConfig
 from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.models.jasper_predictor_config import JASPERPredictorConfig
+from jasper_rag.models.predictors import Predictor, linear_paths, require_plain
 from jasper_rag.training.batch_source import PairBatches
 from jasper_rag.training.jasper_trainer import JASPERTrainer
 from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
@@ -41,7 +42,7 @@ class TrainedPredictor:
         cpu_seconds: CPU time of this process while training, evaluations included.
     """
 
-    model: JASPERPredictor
+    model: Predictor
     history: tuple[HistoryRow, ...]
     best_ndcg: float
     cpu_seconds: float
@@ -55,7 +56,7 @@ def train_predictor(
     config: PredictorTrainingConfig,
     seed: int,
     *,
-    start: JASPERPredictor | None = None,
+    start: Predictor | None = None,
     strength: float = 1.0,
 ) -> TrainedPredictor:
     """Train one predictor and keep its best weights.
@@ -70,14 +71,17 @@ def train_predictor(
         predictor: Widths and paths.
         config: Steps, rates, patience.
         seed: Same seed, same weights on a CPU with the same number of threads.
-        start: Where to start; left as it is. None: at the identity.
+        start: A plain predictor to start at; left as it is. None: the identity.
         strength: Share of the trained map that dev is asked with, and that is kept.
+
+    Raises:
+        ValueError: `start` is no plain predictor.
     """
     started = time.process_time()
     # Initial weights draw from the CPU generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = JASPERPredictor(predictor) if start is None else copy.deepcopy(start)
+        model = JASPERPredictor(predictor) if start is None else copy.deepcopy(require_plain(start))
     source = PairBatches(pairs, config.batch_size, seed)
     validation = SplitRetrieval(dev, documents)
     trainer = ramp_trainer(
@@ -157,14 +161,14 @@ def _ramp_settings(config: PredictorTrainingConfig, steps_per_epoch: int, seed: 
     )
 
 
-def predict(model: JASPERPredictor, questions: Vectors, steering: Vectors | None = None) -> Vectors:
+def predict(model: Predictor, questions: Vectors, steering: Vectors | None = None) -> Vectors:
     """Predictions of numpy questions [Q, D], float32 [Q, D]; the model is left in the mode it was in."""
-    config = model.config
-    if steering is None and config.linear_path and not (config.mlp or config.normalize_output):
+    linear = linear_paths(model)
+    if steering is None and linear is not None and linear.config.linear_path and not linear.config.normalize_output:
         # One matrix product: for a single question, torch takes longer to start than numpy to finish.
         asked = np.asarray(questions, dtype=np.float32)
-        mapped: Vectors = asked @ model.question_map.weight.detach().numpy().T
-        return asked + mapped if config.residual else mapped
+        mapped: Vectors = asked @ linear.question_map.weight.detach().numpy().T
+        return asked + mapped if linear.config.residual else mapped
     was_training = model.training
     model.eval()
     with torch.inference_mode():

@@ -55,7 +55,8 @@ class TrainStep:
         self._log_every = config.log_every_n_steps
         self._dtype = half_precision(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
-        self._asked: Any = torch.compile(model) if config.compile else model
+        asked = objective.asked(model)
+        self._asked: Any = torch.compile(asked) if config.compile else asked
         self._rate = float(optimizer.param_groups[0]["lr"])
         self._learning = [
             parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad
@@ -73,6 +74,7 @@ class TrainStep:
             TrainingDiverged: A loss is NaN or infinite, where torch looks for anomalies.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        self.objective.begin_step(step, max_steps)
         found: dict[str, Tensor] = {}
         for batch in batches:
             total, parts = self.loss(batch)
@@ -102,11 +104,12 @@ class TrainStep:
         """Learning rate of the last step."""
         return self._rate
 
-    def momentum(self, step: int, max_steps: int) -> dict[str, float]:
-        """Where the source encoder learns, momentum of its average and distance from it."""
-        if self.objective.target != "ema":
-            return {}
-        return {"tau": self.ema.get_tau(step, max_steps), "ema_distance": float(self.ema.distance())}
+    def figures(self, step: int, max_steps: int) -> dict[str, float]:
+        """The objective's; where the source encoder learns, momentum of its average and distance from it too."""
+        found = self.objective.figures(step, max_steps)
+        if self.objective.target == "ema":
+            found |= {"tau": self.ema.get_tau(step, max_steps), "ema_distance": float(self.ema.distance())}
+        return found
 
     def stop_if_diverged(self, found: Mapping[str, Tensor], sums: MetricSums, step: int) -> None:
         """At once where looking costs nothing, else once per log interval; several processes stop together.
@@ -131,8 +134,8 @@ class TrainStep:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total and parts of one batch."""
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            predicted = self._asked(batch["question_emb"], batch.get("steering"))
-        total, parts = self.objective(predicted, batch)
+            found = self._asked(batch["question_emb"], batch.get("steering"))
+        total, parts = self.objective(found, batch)
         return total, dict(parts)
 
 

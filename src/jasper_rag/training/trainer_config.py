@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _RAMP = 30.0
 """Factor between the first and the last learning rate of a ramp, where none is given."""
 
-_QUALITY = re.compile(r"(ndcg|recall|precision|mrr|map|hit|success|r)(@\d+)?(_\w+)?|\w+_acc")
+_QUALITY = re.compile(r"(ndcg|recall|precision|mrr|map|hit|success|r)(@\d+)?(_\w+)?|\w+_acc(@\d+)?(_\w+)?")
 
 
 class TrainingConfig(BaseModel):

@@ -19,6 +19,7 @@ from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.training.best_model import BestModel
 from jasper_rag.training.checkpointing import BEST, periodic_path, read_checkpoint, rotate, write_checkpoint
 from jasper_rag.training.metric_sums import MetricSums
+from jasper_rag.training.objective import Objective
 from jasper_rag.training.schedules import go_on, schedule_state
 
 
@@ -125,6 +126,7 @@ class TrainedParts:
         best: The best value so far.
         history: Rows of metrics.
         config: Settings as plain values, for the record.
+        objective: Whose state goes with it.
     """
 
     model: nn.Module
@@ -136,6 +138,7 @@ class TrainedParts:
     best: BestModel
     history: list[dict[str, float]]
     config: Mapping[str, Any]
+    objective: Objective | None = None
 
     def save(self, path: str | Path, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Write a checkpoint; see `JASPERTrainer.save_checkpoint`."""
@@ -160,6 +163,8 @@ class TrainedParts:
         }
         if self.scheduler is not None:
             content["scheduler_state_dict"] = schedule_state(self.scheduler)
+        if self.objective is not None and (kept := self.objective.state_dict()):
+            content["objective_state_dict"] = kept
         write_checkpoint(path, content)
 
     def load(self, path: str | Path) -> tuple[int, dict[str, float]]:
@@ -169,6 +174,8 @@ class TrainedParts:
         with _fitting(path):
             self._take_weights(content)
             self._take_optimizer(content)
+            if self.objective is not None and "objective_state_dict" in content:
+                self.objective.load_state_dict(content["objective_state_dict"])
             self._take_counters(content)
         return self.state.epoch, dict(content["metrics"])
 

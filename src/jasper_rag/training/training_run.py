@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +20,7 @@ from jasper_rag.models.jasper_predictor import JASPERPredictor
 from jasper_rag.training.jasper_trainer import JASPERTrainer
 from jasper_rag.training.jasper_trainer_config import JASPERTrainerConfig
 from jasper_rag.training.monitoring import TrainingMonitor
+from jasper_rag.training.objective import Objective
 from jasper_rag.training.processes import is_first
 from jasper_rag.training.retrieval_validation import DatasetRetrieval
 from jasper_rag.training.run_config import RunConfig
@@ -27,6 +30,30 @@ from jasper_rag.training.validation import predict, projection
 _LOG = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What is trained, and by what.
+
+    Args:
+        of_dataset: (section, key, value) of settings that only the dataset knows.
+        model: From settings and train split to the model; its weights draw from torch's CPU generator.
+        objective: From settings and model to what makes the `Objective`; see `JASPERTrainer`.
+    """
+
+    of_dataset: Callable[[JASPERSteeringDataset], tuple[tuple[str, str, int], ...]]
+    model: Callable[[Any, JASPERSteeringDataset], nn.Module]
+    objective: Callable[[Any, Any], Callable[..., Objective]]
+
+
+def of_dataset(dataset: JASPERSteeringDataset) -> tuple[tuple[str, str, int], ...]:
+    """Width and negatives, which cannot be otherwise."""
+    return ("model", "embedding_dim", dataset.embedding_dim), ("dataset", "n_neg", dataset.n_neg)
+
+
+PLAIN = ModelKind(of_dataset, lambda config, _: JASPERPredictor(config.model), lambda *_: Objective)
+"""A `JASPERPredictor`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,12 @@ class TrainingRun:
 
 
 def prepare_run(
-    config: RunConfig, dataset_dir: str | Path, output_dir: str | Path, *, distributed: bool = False
+    config: RunConfig,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    distributed: bool = False,
+    kind: ModelKind = PLAIN,
 ) -> TrainingRun:
     """Open the dataset and make the trainer.
 
@@ -64,6 +96,7 @@ def prepare_run(
         dataset_dir: A steering dataset.
         output_dir: Of checkpoints, metrics, plots.
         distributed: Share the train split among the processes of `torch.distributed`.
+        kind: What is trained.
 
     Raises:
         InputError: The dataset is not sound or lacks a split, or the device cannot be used.
@@ -74,10 +107,11 @@ def prepare_run(
         if split not in datasets:
             remedy = f"Set dataset.split_train and dataset.split_val to some of: {', '.join(datasets)}."
             raise InputError(f"this dataset has no {split} split", path=dataset_dir, remedy=remedy)
-    config = _fitted_to(config, datasets[config.dataset.split_train])
+    trained_on = datasets[config.dataset.split_train]
+    config = _fitted_to(config, kind.of_dataset(trained_on))
     for dataset in datasets.values():
         dataset.curriculum = config.steering.schedule(dataset.tensors.config)
-    model, ema = _modules(config)
+    model, ema = _modules(config, kind, trained_on)
     modules: list[nn.Module] = [model, *([ema.online_encoder] if config.ema.target == "ema" else [])]
     optimizer = torch.optim.AdamW(
         [parameter for module in modules for parameter in module.to(device).parameters()],
@@ -85,7 +119,7 @@ def prepare_run(
         weight_decay=config.training.weight_decay,
         fused=torch.device(device).type in ("cpu", "cuda"),
     )
-    train = _loader(datasets[config.dataset.split_train], config, distributed=distributed)
+    train = _loader(trained_on, config, distributed=distributed)
     val = _loader(datasets[config.dataset.split_val], config, distributed=False)
     per_epoch = -(-len(train) // config.training.gradient_accumulation_steps)
     steps = min(
@@ -112,31 +146,29 @@ def prepare_run(
         monitor,
         loss=config.loss,
         target=config.ema.target,
+        objective=kind.objective(config, model),
     )
     return TrainingRun(config, trainer, monitor, datasets)
 
 
-def _fitted_to(config: RunConfig, dataset: JASPERSteeringDataset) -> RunConfig:
-    """The settings with the width and the negatives of the dataset, which cannot be otherwise."""
+def _fitted_to(config: RunConfig, known: tuple[tuple[str, str, int], ...]) -> RunConfig:
+    """The settings with what the dataset knows."""
     values = config.to_dict()
-    for section, key, found in (
-        ("model", "embedding_dim", dataset.embedding_dim),
-        ("dataset", "n_neg", dataset.n_neg),
-    ):
+    for section, key, found in known:
         given = values[section][key]
         if given not in (None, found):
             _LOG.warning(
                 "%s.%s is %s in the settings, %s in the dataset; %s is used", section, key, given, found, found
             )
         values[section][key] = found
-    return RunConfig(**values)
+    return type(config)(**values)
 
 
-def _modules(config: RunConfig) -> tuple[JASPERPredictor, EMAEncoder]:
+def _modules(config: RunConfig, kind: ModelKind, dataset: JASPERSteeringDataset) -> tuple[nn.Module, EMAEncoder]:
     # Initial weights draw from the CPU generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.training.seed)
-        model, encoder = JASPERPredictor(config.model), identity_encoder(config.model.embedding_dim)
+        model, encoder = kind.model(config, dataset), identity_encoder(config.model.embedding_dim)
     encoder.requires_grad_(config.ema.target == "ema")
     return model, EMAEncoder(encoder, config.ema.tau_min, config.ema.tau_max, config.ema.schedule)
 

@@ -13,7 +13,6 @@ from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 from jasper_rag.losses.loss_config import LossConfig
 from jasper_rag.models.ema_encoder import EMAEncoder
 from jasper_rag.training.batch_source import dataset_of, source_of
-from jasper_rag.training.health import PREDICTION_COSINE
 from jasper_rag.training.metric_sums import MetricSums
 from jasper_rag.training.objective import Objective
 from jasper_rag.training.processes import of_the_first
@@ -50,9 +49,7 @@ class Validation:
         self._retrieval = retrieval
         self._objective: Objective | None = None
         if self._source is not None:
-            self._objective = Objective(
-                objective.loss_fn, objective.ema, self._source, objective.target, objective.negatives
-            )
+            self._objective = objective.over(self._source)
 
     def usable(self, metric: str) -> str:
         """The metric that chooses the best model: `metric`, or the loss where nothing is ranked."""
@@ -75,11 +72,12 @@ class Validation:
     def _losses(self, model: nn.Module) -> dict[str, float]:
         if self._source is None or self._objective is None:
             return {}
-        sums = MetricSums(self._device)
+        sums, asked = MetricSums(self._device), self._objective.asked(model)
         for batch in self._source.epoch(0):
-            predicted = model(batch["question_emb"], batch.get("steering"))
-            total, parts = self._objective(predicted, batch)
-            sums.add({"total": total, **parts, PREDICTION_COSINE: _mean_cosine(predicted)}, len(predicted))
+            found = asked(batch["question_emb"], batch.get("steering"))
+            total, parts = self._objective(found, batch)
+            measured = self._objective.measured(model, found, batch)
+            sums.add({"total": total, **parts, **measured}, len(batch["question_emb"]))
         return sums.means()
 
     @staticmethod
@@ -91,13 +89,6 @@ class Validation:
         if "val/ndcg@10" in row:
             parts.append(f"val nDCG@10 {row['val/ndcg@10']:.4f} (question alone {row['val/ndcg@10_question']:.4f})")
         return ", ".join(parts)
-
-
-def _mean_cosine(vectors: Tensor) -> Tensor:
-    """Mean cosine of two different rows: (|sum of unit rows|^2 - B) / (B (B - 1)), 0 for a single row."""
-    count = len(vectors)
-    total = functional.normalize(vectors.float(), dim=1).sum(dim=0).square().sum()
-    return (total - count) / max(count * (count - 1), 1) if count > 1 else total * 0
 
 
 def predict(model: nn.Module, questions: Tensor, steering: Tensor | None) -> Tensor:
