@@ -21,7 +21,7 @@ import numpy as np
 
 from jasper_rag.atomic_files import write_json
 from jasper_rag.cli.demo import MAX_SEQ_LENGTH
-from jasper_rag.evaluation.systems import STEERING_NAMES, SYSTEM_NAMES
+from jasper_rag.evaluation.systems import SYSTEM_NAMES
 from jasper_rag.jasper import Jasper
 from jasper_rag.jasper_config import load_config
 from jasper_rag.text.python_source import read_python_source
@@ -86,27 +86,7 @@ def _table(name: str, runs: Sequence[dict[str, Any]]) -> str:
         f"\nBlend a = {alphas}; p of JASPER (ships) against the plain encoder {p_values}; {share:.0%} of the test "
         f"questions ask for a source that no train question asks for; peak memory {runs[-1]['peak_rss_mb']:,.0f} MB."
     )
-    return "\n".join([*lines, *_steering_table([run["steering_modes"] for run in runs if run["steering_modes"]])])
-
-
-def _steering_table(runs: Sequence[dict[str, Any]]) -> list[str]:
-    if not runs:
-        return []
-    first, three = (np.mean([run[f"router_accuracy@{k}"] for run in runs]) for k in (1, 3))
-    lines = [
-        f"\nAsked with one of {runs[0]['topics']} topics, prediction alone, ungated; the router's first is right for "
-        f"{first:.0%} of the questions, one of its first three for {three:.0%}.\n",
-        "| topic | nDCG@10 | spread | R@10 | MRR@10 |",
-        "|---|---|---|---|---|",
-    ]
-    for mode, title in STEERING_NAMES.items():
-        figures = [run["modes"][mode] for run in runs]
-        ndcg, recall, mrr = (np.array([f[metric] for f in figures]) for metric in ("ndcg@10", "recall@10", "mrr@10"))
-        lines.append(
-            f"| {title} | {ndcg.mean():.3f} | {ndcg.min():.3f}-{ndcg.max():.3f} | {recall.mean():.3f} | "
-            f"{mrr.mean():.3f} |"
-        )
-    return lines
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

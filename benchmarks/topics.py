@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,18 @@ from sklearn.metrics import roc_auc_score
 from jasper_rag.atomic_files import write_json
 from jasper_rag.cli.demo import MAX_SEQ_LENGTH
 from jasper_rag.embedding.vectors import Vectors
-from jasper_rag.evaluation.steering_modes import SteeringModes
 from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.explain.faithfulness import faithfulness
 from jasper_rag.jasper import Jasper
 from jasper_rag.jasper_config import load_config
+from jasper_rag.model_search import retriever_of
 from jasper_rag.models.subspace_predictor import PredictionParts
 from jasper_rag.models.topic_router import atypicality_quantile, relative_atypicality
 from jasper_rag.retrieval.topic_search import route
-from jasper_rag.routing_fitting import steering_on
+from jasper_rag.routing_fitting import fit_routing, steering_on
 from jasper_rag.text.python_source import read_python_source
 from jasper_rag.text.readers import read_retrieval_set
+from jasper_rag.topic_fitting import fit_topics
 
 SETS = ("stdlib", "tldr", "medquad", "scifact", "squadshifts_wiki")
 
@@ -59,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_json(options.output, results)
 
 
-def _fitted(name: str, data_root: Path, seed: int, count: int | None = None) -> Jasper:
+def _fitted(name: str, data_root: Path, seed: int) -> Jasper:
     length = MAX_SEQ_LENGTH if name == "stdlib" else None
-    settings = load_config(None, {"seed": seed, "encoder.max_seq_length": length, "topics.count": count})
+    settings = load_config(None, {"seed": seed, "encoder.max_seq_length": length})
     return Jasper.fit(
         read_python_source() if name == "stdlib" else read_retrieval_set(data_root / name), config=settings
     )
@@ -84,22 +86,26 @@ def _by_seed(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _by_count(name: str, options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """One fit for all counts: predictor, guard and BM25's weight know nothing of topics."""
+    fits = [_fitted(name, options.data_root, seed) for seed in options.seeds]
     results = {}
     for count in options.counts:
-        found = []
-        for seed in options.seeds:
-            jasper = _fitted(name, options.data_root, seed, count)
-            assert jasper.record is not None
-            embedded = jasper.record.embedded
-            modes = steering_on("dev", embedded, jasper.model)
-            assert isinstance(modes, SteeringModes)
-            dev = embedded.splits["dev"]
-            plain = jasper.record.comparison.runs["plain"].values["ndcg@10"]
-            found.append(modes.to_metrics() | {"plain": float(plain.mean()), "bonus": jasper.model.routing.bonus})
-            assert len(dev) == modes.questions
-        _put(name, str(count), found)
-        results[str(count)] = found
+        results[str(count)] = [_with_topics(jasper, count) for jasper in fits]
+        _put(name, str(count), results[str(count)])
     return results
+
+
+def _with_topics(jasper: Jasper, count: int) -> dict[str, Any]:
+    model, record = jasper.model, jasper.record
+    assert record is not None
+    config = load_config(None, {"seed": model.config["seed"], "topics.count": count})
+    fitted = fit_topics(record.embedded, record.candidates, config)
+    retriever = retriever_of(model)
+    routing = fit_routing(record.embedded, record.candidates, model.guard, retriever, fitted, config.seed)
+    changed = replace(model, predictor=fitted.model, topics=fitted.topics, routing=routing)
+    modes = steering_on("dev", record.embedded, changed)
+    assert modes is not None
+    return modes.to_metrics() | {"bonus": routing.bonus}
 
 
 def _heading(column: str) -> str:
