@@ -32,6 +32,7 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
                 "saved_pairs",
                 "topic_fitting",
                 "dataset_fitting",
+                "pair_preparation",
                 "saved_predictor",
                 "split_explanations",
             }

@@ -56,6 +56,7 @@ def test_importing_the_package_is_light() -> None:
                 "train",
                 "inspect",
                 "mine",
+                "prepare",
                 "search",
                 "explain",
                 "evaluate",

@@ -29,6 +29,7 @@ from jasper_rag.cli import (
     fit,
     inspect,
     mine,
+    prepare,
     search,
     train,
 )
@@ -57,6 +58,7 @@ app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.command("build")(build.build)
 app.command("train")(train.train)
+app.command("prepare")(prepare.prepare)
 app.command("inspect")(inspect.inspect)
 app.command("mine")(mine.mine)
 app.command("search")(search.search)
