@@ -44,7 +44,7 @@ PHASES = (
     ("train", ("/jasper_rag/training/",)),
     ("embed", ("/jasper_rag/embedding/", "/jasper_rag/encoder_choice.py")),
     ("save", ("/jasper_rag/run_directory.py", "/jasper_rag/atomic_")),
-    ("evaluate", ("/jasper_rag/retrieval/", "/jasper_rag/fitting.py")),
+    ("evaluate", ("/jasper_rag/retrieval/", "/jasper_rag/fitting/")),
 )
 """Phase, and files of which one is on the stack; the first that fits, else it is the start or the end."""
 

@@ -26,7 +26,7 @@ from jasper_rag.embedding.embedded_set import EmbeddedQueries, EmbeddedSet, embe
 from jasper_rag.embedding.embedding_store import EmbeddingStore
 from jasper_rag.embedding.encoder import identity_of
 from jasper_rag.encoder_choice import usable_encoder
-from jasper_rag.fitting import fit_model
+from jasper_rag.fitting.model_fitting import fit_model
 from jasper_rag.jasper_config import JasperConfig, load_config
 from jasper_rag.text.python_source import read_python_source
 from jasper_rag.text.readers import read_retrieval_set

@@ -26,16 +26,16 @@ from jasper_rag.cli.demo import MAX_SEQ_LENGTH
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.explain.faithfulness import faithfulness
+from jasper_rag.fitting.routing_fitting import fit_routing, steering_on
+from jasper_rag.fitting.topic_fitting import fit_topics
 from jasper_rag.jasper import Jasper
 from jasper_rag.jasper_config import load_config
-from jasper_rag.model_search import retriever_of
 from jasper_rag.models.subspace_predictor import PredictionParts
 from jasper_rag.models.topic_router import atypicality_quantile, relative_atypicality
 from jasper_rag.retrieval.topic_search import route
-from jasper_rag.routing_fitting import fit_routing, steering_on
+from jasper_rag.serving.model_search import retriever_of
 from jasper_rag.text.python_source import read_python_source
 from jasper_rag.text.readers import read_retrieval_set
-from jasper_rag.topic_fitting import fit_topics
 
 SETS = ("stdlib", "tldr", "medquad", "scifact", "squadshifts_wiki")
 

@@ -114,6 +114,24 @@ def word_vectors() -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="session")
+def word_model(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str, list[float]]) -> Path:
+    """A real sentence-transformers folder that embeds as the `WordEncoder` does; unknown words count nothing."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = {word: row for row, word in enumerate(["[UNK]", *word_vectors])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    weights = np.array([[0.0] * 24, *word_vectors.values()], dtype=np.float32)
+    folder = tmp_path_factory.mktemp("words") / "model"
+    embedding = StaticEmbedding(tokenizer, embedding_weights=weights)
+    SentenceTransformer(modules=[embedding], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def quick_settings() -> dict[str, float]:
     """Dotted settings under which `synonym_set` is learnt in a quarter of a second."""
     rates = {"training.learning_rate_start": 0.003, "training.learning_rate_end": 0.02}

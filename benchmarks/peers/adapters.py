@@ -34,7 +34,7 @@ from jasper_rag.embedding.sentence_encoder import SentenceEncoder
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.encoder_choice import usable_encoder
 from jasper_rag.evaluation.comparison import KS
-from jasper_rag.fitting import openness_over
+from jasper_rag.fitting.model_fitting import openness_over
 from jasper_rag.jasper_config import JasperConfig, load_config
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.metrics.ranking import FloatArray, lexicographic_ranks, order_run, per_query

@@ -13,10 +13,10 @@ import numpy as np
 from jasper_rag.atomic_files import replacing
 from jasper_rag.evaluation.question_monitor import QuestionMonitor
 from jasper_rag.jasper import Jasper, Ranker
-from jasper_rag.model_explanation import explain_texts
 from jasper_rag.progress import progress_bar
 from jasper_rag.retrieval.trec import run_writer
-from jasper_rag.steering_choice import Steering, require_steerable
+from jasper_rag.serving.model_explanation import explain_texts
+from jasper_rag.serving.steering_choice import Steering, require_steerable
 from jasper_rag.text.readers.question_file import read_questions
 from jasper_rag.text.records import Query
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from jasper_rag.embedding.encoder import Encoder, as_encoder, identity_of
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
+from jasper_rag.embedding.gaussian_source import configured_checkpoint_encoder, is_gaussian_checkpoint
 from jasper_rag.errors import InputError
 from jasper_rag.jasper_config import JasperConfig
 
@@ -11,18 +15,31 @@ GIVEN_VECTORS = "vectors given by the user"
 """Name of the identity of vectors that came without their encoder."""
 
 
-def usable_encoder(encoder: object, config: JasperConfig, *, offline: bool) -> Encoder:
+def usable_encoder(
+    encoder: object, config: JasperConfig, *, offline: bool, saved: EncoderIdentity | None = None
+) -> Encoder:
     """The given encoder (an `Encoder`, a model name, a function), or the config's.
+
+    Args:
+        encoder: None: the config's.
+        config: Settings of a fit.
+        offline: Never contact a hub.
+        saved: Identity of the encoder of a saved model. It knows a checkpoint's absolute path, while the settings may
+            name it from another working directory.
 
     Raises:
         InputError: It cannot be had.
     """
     if encoder is not None:
         return as_encoder(encoder)
+    wanted = config.encoder.to_encoder_config(offline=offline)
+    if is_gaussian_checkpoint(wanted.name):
+        there = saved is not None and is_gaussian_checkpoint(saved.name) and Path(saved.name).is_file()
+        return configured_checkpoint_encoder(replace(wanted, name=saved.name) if saved and there else wanted)
     # Loaded here: it takes longer to import than all the rest, and an encoder of one's own needs none of it.
     from jasper_rag.embedding.sentence_encoder import SentenceEncoder
 
-    return SentenceEncoder.from_config(config.encoder.to_encoder_config(offline=offline))
+    return SentenceEncoder.from_config(wanted)
 
 
 def given_vectors_identity(dimension: int) -> EncoderIdentity:

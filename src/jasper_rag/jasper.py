@@ -15,22 +15,22 @@ from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.encoder_choice import checked_encoder, require_known, usable_encoder
 from jasper_rag.evaluation.comparison import Comparison
 from jasper_rag.explain.search_explanation import SearchExplanation
-from jasper_rag.fit_sources import as_set, fit_given_vectors, fit_texts, unit_vectors
-from jasper_rag.fitting import FitRecord as FitRecord
-from jasper_rag.fitting import answered_split, compare_model, lexical_index
+from jasper_rag.fitting.fit_sources import as_set, fit_given_vectors, fit_texts, unit_vectors
+from jasper_rag.fitting.living_corpus import with_documents, with_texts, without_documents
+from jasper_rag.fitting.model_fitting import FitRecord as FitRecord
+from jasper_rag.fitting.model_fitting import answered_split, compare_model, lexical_index
 from jasper_rag.jasper_config import JasperConfig
-from jasper_rag.living_corpus import with_documents, with_texts, without_documents
-from jasper_rag.model_explanation import explain_texts
-from jasper_rag.model_search import Ranker as Ranker
-from jasper_rag.model_search import SearchHit as SearchHit
-from jasper_rag.model_search import require_some, require_words, unit_questions
 from jasper_rag.models.topics import OFFERED
-from jasper_rag.saved_model import MODEL_FOLDER as MODEL_FOLDER
-from jasper_rag.saved_model import SavedModel, model_folder, read_model, write_model
-from jasper_rag.steering_choice import Steering, asked_questions, found_hits, require_steerable
+from jasper_rag.serving.model_explanation import explain_texts
+from jasper_rag.serving.model_search import Ranker as Ranker
+from jasper_rag.serving.model_search import SearchHit as SearchHit
+from jasper_rag.serving.model_search import require_some, require_words, unit_questions
+from jasper_rag.serving.saved_model import MODEL_FOLDER as MODEL_FOLDER
+from jasper_rag.serving.saved_model import SavedModel, model_folder, read_model, write_model
+from jasper_rag.serving.steering_choice import Steering, asked_questions, found_hits, require_steerable
+from jasper_rag.serving.topic_choice import Topic, listed_topics, offered_topics
 from jasper_rag.text.in_memory import Corpus, Questions
 from jasper_rag.text.records import Document, RetrievalSet
-from jasper_rag.topic_choice import Topic, listed_topics, offered_topics
 
 
 class Jasper:
@@ -295,5 +295,6 @@ class Jasper:
         if self._encoder is None:
             require_known(self.model.identity)
             config = JasperConfig.model_validate(self.model.config)
-            self._encoder = checked_encoder(usable_encoder(None, config, offline=self._offline), self.model.identity)
+            found = usable_encoder(None, config, offline=self._offline, saved=self.model.identity)
+            self._encoder = checked_encoder(found, self.model.identity)
         return self._encoder

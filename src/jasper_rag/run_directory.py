@@ -19,7 +19,7 @@ from jasper_rag.file_locks import exclusive
 from jasper_rag.jasper import MODEL_FOLDER, FitRecord, Jasper
 from jasper_rag.retrieval.trec import write_run
 from jasper_rag.run_report import run_report
-from jasper_rag.saved_model import require_replaceable
+from jasper_rag.serving.saved_model import require_replaceable
 from jasper_rag.text.split_file import write_splits
 from jasper_rag.text.training_questions import three_splits
 from jasper_rag.yaml_files import write_yaml

@@ -53,25 +53,6 @@ def jasper() -> Command:
     return run_command
 
 
-@pytest.fixture(scope="session")
-def word_model(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str, list[float]]) -> Path:
-    """A real sentence-transformers folder that embeds as the `WordEncoder` does; unknown words count nothing."""
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-
-    vocabulary = {word: row for row, word in enumerate(["[UNK]", *word_vectors])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    weights = np.array([[0.0] * 24, *word_vectors.values()], dtype=np.float32)
-    folder = tmp_path_factory.mktemp("words") / "model"
-    embedding = StaticEmbedding(tokenizer, embedding_weights=weights)
-    SentenceTransformer(modules=[embedding], device="cpu").save(str(folder), create_model_card=False)
-    return folder
-
-
 def write_beir(retrieval_set: RetrievalSet, directory: Path) -> Path:
     """Write a set as a BEIR directory."""
     (directory / "qrels").mkdir(parents=True)
@@ -132,5 +113,5 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object, **__: object) -> Encoder:
         raise AssertionError("the encoder was loaded")
 
-    for user in ("fit_sources", "jasper"):
+    for user in ("fitting.fit_sources", "jasper"):
         monkeypatch.setattr(f"jasper_rag.{user}.usable_encoder", load)

@@ -108,7 +108,7 @@ def test_bad_input(jasper: Command, run: Path, arguments: list[str], message: st
 def test_a_model_without_topics_is_explained_but_not_drawn(jasper: Command, run: Path, tmp_path: Path) -> None:
     import dataclasses
 
-    from jasper_rag.saved_model import model_folder, read_model, write_model
+    from jasper_rag.serving.saved_model import model_folder, read_model, write_model
 
     bare = dataclasses.replace(read_model(model_folder(run)), topics=None, known_pairs=None)
     write_model(bare, tmp_path / "bare")

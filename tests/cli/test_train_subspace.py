@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from jasper_rag.fitting.split_explanations import SplitExplanations
 from jasper_rag.models.subspace_predictor import SubspacePredictor
-from jasper_rag.saved_model import read_model
-from jasper_rag.split_explanations import SplitExplanations
+from jasper_rag.serving.saved_model import read_model
 from jasper_rag.training.checkpointing import read_checkpoint
 from jasper_rag.training.subspace_config import load_subspace_config
 from jasper_rag.training.subspace_run import prepare_subspace_run

@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 
 from jasper_rag.errors import InputError
 from jasper_rag.jasper import Jasper
-from jasper_rag.saved_model import DESCRIPTION, read_model, write_model
+from jasper_rag.serving.saved_model import DESCRIPTION, read_model, write_model
 
 Files = dict[str, bytes]
 OTHER_VALUES = [None, True, -1, 0, 7, 1e300, float("nan"), "", "word", [], [None], {}, {"a": [1]}]

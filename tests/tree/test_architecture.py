@@ -19,25 +19,8 @@ RINGS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"build"}), frozenset({"data"})),
     (frozenset({"training"}), frozenset({"retrieval"})),
     (frozenset({"evaluation", "explain"}),),
-    (
-        frozenset({"jasper_config", "saved_model", "fitting", "encoder_choice", "fit_sources", "living_corpus"})
-        | frozenset(
-            {
-                "model_search",
-                "topic_choice",
-                "steering_choice",
-                "routing_fitting",
-                "model_explanation",
-                "search_reading",
-                "saved_pairs",
-                "topic_fitting",
-                "dataset_fitting",
-                "pair_preparation",
-                "saved_predictor",
-                "split_explanations",
-            }
-        ),
-    ),
+    (frozenset({"jasper_config", "encoder_choice", "serving"}),),
+    (frozenset({"fitting"}), frozenset({"pair_preparation"})),
     (frozenset({"jasper"}),),
     (
         frozenset({"run_directory", "run_report"}),

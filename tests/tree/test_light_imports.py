@@ -60,6 +60,7 @@ def test_importing_the_package_is_light() -> None:
                 "search",
                 "explain",
                 "evaluate",
+                "evaluate-encoder",
                 "export",
                 "demo",
             )

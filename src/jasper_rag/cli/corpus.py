@@ -27,7 +27,7 @@ def add(
     """
     from jasper_rag.file_locks import exclusive
     from jasper_rag.jasper import Jasper
-    from jasper_rag.saved_model import model_folder
+    from jasper_rag.serving.saved_model import model_folder
     from jasper_rag.text.readers import read_retrieval_set
 
     with console.talking(quiet):
@@ -51,7 +51,7 @@ def remove(
     """
     from jasper_rag.file_locks import exclusive
     from jasper_rag.jasper import Jasper
-    from jasper_rag.saved_model import model_folder
+    from jasper_rag.serving.saved_model import model_folder
     from jasper_rag.text.readers.utf8 import utf8_lines
 
     gone = list(ids or ())

@@ -23,6 +23,7 @@ from jasper_rag.cli import (
     corpus,
     demo,
     evaluate,
+    evaluate_encoder,
     explain,
     export,
     fetch,
@@ -66,6 +67,7 @@ app.command("explain")(explain.explain)
 app.command("add")(corpus.add)
 app.command("remove")(corpus.remove)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate-encoder")(evaluate_encoder.evaluate_encoder)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
 

@@ -29,7 +29,10 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never contact a model 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; flags override it.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same numbers on a CPU. [default: 0]")]
 EncoderName = Annotated[
-    str | None, typer.Option("--encoder", help="Model name on the hub, or a folder. [default: all-MiniLM-L6-v2]")
+    str | None,
+    typer.Option(
+        "--encoder", help="Model name on the hub, a folder, or a checkpoint (.pt). [default: all-MiniLM-L6-v2]"
+    ),
 ]
 MaxLength = Annotated[
     int | None, typer.Option("--max-seq-length", min=3, help="Tokens read of a text. [default: the model's limit]")

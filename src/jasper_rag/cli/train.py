@@ -20,9 +20,9 @@ from jasper_rag.errors import InputError
 _LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from jasper_rag.dataset_fitting import DatasetSource
+    from jasper_rag.fitting.dataset_fitting import DatasetSource
+    from jasper_rag.fitting.split_explanations import SplitExplanations
     from jasper_rag.jasper import Jasper
-    from jasper_rag.split_explanations import SplitExplanations
     from jasper_rag.training.run_config import RunConfig
     from jasper_rag.training.training_run import TrainingRun
 
@@ -140,7 +140,7 @@ def _prepared(settings: RunConfig, dataset: str, output_dir: Path, *, distribute
 
 def _explanations(run: TrainingRun, source: DatasetSource | None, output_dir: Path) -> SplitExplanations | None:
     """What explains the val split while it trains; None where nothing is explained."""
-    from jasper_rag.split_explanations import SplitExplanations
+    from jasper_rag.fitting.split_explanations import SplitExplanations
     from jasper_rag.training.subspace_config import SubspaceRunConfig
 
     if not isinstance(run.config, SubspaceRunConfig) or not run.config.xai.save_val_xai:
@@ -152,7 +152,7 @@ def _explanations(run: TrainingRun, source: DatasetSource | None, output_dir: Pa
 
 def _model_source(run: TrainingRun) -> DatasetSource | None:
     """What the model will need, read before the training, which takes longer; None where there will be no model."""
-    from jasper_rag.dataset_fitting import read_source, why_no_model
+    from jasper_rag.fitting.dataset_fitting import read_source, why_no_model
 
     why = why_no_model(run)
     if why is None:
@@ -164,7 +164,7 @@ def _model_source(run: TrainingRun) -> DatasetSource | None:
 def _finished(run: TrainingRun, source: DatasetSource | None, output_dir: Path, cpu_seconds: float) -> _Trained:
     """Measure the best model and write what comes of it."""
     from jasper_rag.atomic_files import write_json
-    from jasper_rag.dataset_fitting import fit_dataset
+    from jasper_rag.fitting.dataset_fitting import fit_dataset
     from jasper_rag.jasper import MODEL_FOLDER, Jasper
     from jasper_rag.run_directory import METRICS, write_trained
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jasper_rag.embedding.encoder_identity import EncoderIdentity as EncoderIdentity
 from jasper_rag.embedding.encoder_identity import Identified
+from jasper_rag.embedding.gaussian_source import gaussian_checkpoint_encoder, is_gaussian_checkpoint
 from jasper_rag.embedding.vectors import Role as Role
 from jasper_rag.embedding.vectors import Vectors as Vectors
 from jasper_rag.embedding.vectors import excerpt, require_texts, unit_rows
@@ -137,7 +138,7 @@ def as_encoder(source: object) -> Encoder:
         source: One of
 
             - an `Encoder`: returned as it is;
-            - a name or path of a sentence-transformers model: loaded;
+            - a name or path of a sentence-transformers model, or a checkpoint of a Gaussian encoder (.pt): loaded;
             - an object with `encode_query` and `encode_document`, or with `encode(texts)`;
             - a function list[str] -> array-like [n, D];
             - a mapping text -> vector, or a pair (texts, vectors): looked up.
@@ -146,6 +147,8 @@ def as_encoder(source: object) -> Encoder:
         InputError: None of these, or the model cannot be had.
     """
     if isinstance(source, str | Path):
+        if is_gaussian_checkpoint(source):
+            return gaussian_checkpoint_encoder(source)
         from jasper_rag.embedding.sentence_encoder import SentenceEncoder  # torch is needed from here on
 
         return SentenceEncoder(str(source))

@@ -266,11 +266,14 @@ def _weight_files(folder: Path) -> list[Path]:
 def _own_files(folder: Path) -> list[Path]:
     """Files of the model proper: beside modules.json and in the folders it names, never in checkpoints or exports."""
     files = [file for file in folder.iterdir() if file.is_file()]
-    modules = folder / "modules.json"
+    modules, router = folder / "modules.json", folder / "router_config.json"
+    inside: list[str] = []
     if modules.is_file():
-        for module in json.loads(modules.read_text(encoding="utf-8")):
-            if module.get("path"):
-                files += [file for file in (folder / module["path"]).rglob("*") if file.is_file()]
+        inside += [module.get("path", "") for module in json.loads(modules.read_text(encoding="utf-8"))]
+    if router.is_file():  # a first module lies in the folder itself; a router's own modules have folders there
+        inside += json.loads(router.read_text(encoding="utf-8")).get("types", {})
+    for name in dict.fromkeys(filter(None, inside)):
+        files += [file for file in (folder / name).rglob("*") if file.is_file()]
     return sorted(files)
 
 

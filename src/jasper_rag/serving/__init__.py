@@ -1,0 +1,1 @@
+"""A fitted model as it is saved, searched, steered and explained."""
