@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jasper_rag.cli import console, options
+from jasper_rag.cli import console, options, processes
 from jasper_rag.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def train(
         remedy = "Give --dataset-dir, or dataset.path in the settings; `jasper build` makes one."
         raise InputError("no dataset to train on.", field="dataset-dir", remedy=remedy)
     output_dir = output_dir or Path("runs/subspace" if subspace else "runs/jasper")
-    with console.talking(quiet), _distributed() as rank, _tracing(debug), _saying_how_to_go_on(output_dir, resume):
+    with console.talking(quiet), processes.joined() as rank, _tracing(debug), _saying_how_to_go_on(output_dir, resume):
         trained = _train(settings, output_dir, resume, rank)
     if not rank:
         _show(trained, output_dir, as_json=as_json, quiet=quiet)
@@ -252,21 +252,6 @@ def _written(folder: Path) -> dict[Path, int]:
         with suppress(FileNotFoundError):
             found[path] = path.stat().st_mtime_ns
     return found
-
-
-@contextmanager
-def _distributed() -> Iterator[int | None]:
-    """Join the processes that `torchrun` started; yields this one's number, or None where it is alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        yield None
-        return
-    import torch
-
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield torch.distributed.get_rank()
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _on_own_device(settings: RunConfig, rank: int) -> RunConfig:
