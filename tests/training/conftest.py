@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import expm
 
 from jasper_rag.build.build_config import BuildConfig
@@ -24,6 +25,7 @@ from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.embedding.vectors import Role
 from jasper_rag.metrics.judgements import Judgements
 from jasper_rag.models.guard import Vectors, unit
+from jasper_rag.text.pair_files import TrainingExample, write_examples
 from jasper_rag.text.records import Document, RetrievalSet
 from jasper_rag.training.run_config import RunConfig, load_run_config
 from jasper_rag.training.subspace_config import load_subspace_config
@@ -128,3 +130,64 @@ def routed(steering_root: Path) -> Callable[..., TrainingRun]:
         return prepare_subspace_run(load_subspace_config(None, settings), steering_root, output_dir)
 
     return prepare
+
+
+@pytest.fixture(scope="session")
+def synonym_pairs(synonym_set: RetrievalSet) -> tuple[list[TrainingExample], list[TrainingExample]]:
+    """The synonym set as 120 pairs to train on, each with a negative, and 40 to validate with."""
+    documents = {document.id: document.text for document in synonym_set.documents}
+    texts = list(documents.values())
+    pairs = [
+        TrainingExample(query.text, documents[next(iter(synonym_set.qrels["all"][query.id]))])
+        for query in synonym_set.queries
+    ]
+    given = [
+        TrainingExample(pair.query, pair.positive, texts[(place + 7) % 120]) for place, pair in enumerate(pairs[:120])
+    ]
+    return given, pairs[120:]
+
+
+@pytest.fixture(scope="session")
+def pair_files(
+    synonym_pairs: tuple[list[TrainingExample], list[TrainingExample]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """Paths of `synonym_pairs`, train and val."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, pairs in zip(("train", "val"), synonym_pairs, strict=True):
+        write_examples(folder / f"{name}.json", pairs)
+    return str(folder / "train.json"), str(folder / "val.json")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(word_vectors: dict[str, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a 2-layer, 16-dimensional BERT with random weights and dropout that knows the synonym set's words."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    base = tmp_path_factory.mktemp("bert")
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *word_vectors])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(base)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        hidden_dropout_prob=0.1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        BertModel(config).save_pretrained(base)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    modules = [Transformer(str(base), max_seq_length=16), Pooling(16, pooling_mode="mean")]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
+    return folder

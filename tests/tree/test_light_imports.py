@@ -54,6 +54,7 @@ def test_importing_the_package_is_light() -> None:
                 "fit",
                 "build",
                 "train",
+                "train-encoder",
                 "inspect",
                 "mine",
                 "prepare",

@@ -33,6 +33,7 @@ from jasper_rag.cli import (
     prepare,
     search,
     train,
+    train_encoder,
 )
 from jasper_rag.errors import InputError
 
@@ -59,6 +60,7 @@ app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.command("build")(build.build)
 app.command("train")(train.train)
+app.command("train-encoder")(train_encoder.train_encoder)
 app.command("prepare")(prepare.prepare)
 app.command("inspect")(inspect.inspect)
 app.command("mine")(mine.mine)
