@@ -61,7 +61,8 @@ def _sliced(rows: Tensor, slices: int) -> Tensor:
 def _flat(size: int, generator: torch.Generator) -> Tensor:
     """Rows of rank 96 with the total variance of round ones."""
     narrow = torch.randn(size, 96, generator=generator) * 2
-    return narrow @ torch.linalg.qr(torch.randn(DIMENSION, 96, generator=generator))[0].T
+    directions: Tensor = torch.linalg.qr(torch.randn(DIMENSION, 96, generator=generator)).Q
+    return narrow @ directions.T
 
 
 def _gradient(form: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ WRONG_CHOICES = 0.2
 _MOST_ASKED = 600
 """Dev questions that choose the bonus: each ranks the corpus twenty times."""
 
-_FEWEST, _MOST_USUAL, _POINTS = 100, 4000, 257
+_FEWEST, _MOST_USUAL, _POINTS = 50, 4000, 257
 """Dev questions that are enough to say what is usual; questions looked at; points of the distribution kept."""
 
 
