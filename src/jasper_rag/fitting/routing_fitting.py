@@ -32,8 +32,11 @@ BONUSES = (0.25, 0.5, 1.0, 1.5, 2.0)
 WRONG_CHOICES = 0.2
 """Share of choices taken to be wrong when the bonus is chosen."""
 
-_MOST_ASKED = 600
-"""Dev questions that choose the bonus: each ranks the corpus twenty times."""
+_RANKINGS, _SCORES = 4 * len(BONUSES), 2_000_000_000
+"""Times that a question ranks the corpus to choose the bonus; scores made for it in all, a minute's work."""
+
+_FEWEST_ASKED, _MOST_ASKED = 100, 600
+"""Dev questions that choose the bonus; as many as `_SCORES` allows."""
 
 _FEWEST, _MOST_USUAL, _POINTS = 50, 4000, 257
 """Dev questions that are enough to say what is usual; questions looked at; points of the distribution kept."""
@@ -75,7 +78,8 @@ def fit_routing(
         like = guard.blend(train, predict(model, train))
     like = _sample(like, _MOST_USUAL, seed)
     usual = relative_atypicality(like, route(like, retriever.vectors, topics, router), topics.centroids)
-    curve = _curve(dev, _sample(known, _MOST_ASKED, seed), searched, retriever, topics, router, model, right)
+    most = min(_MOST_ASKED, max(_FEWEST_ASKED, _SCORES // (_RANKINGS * len(retriever.vectors))))
+    curve = _curve(dev, _sample(known, most, seed), searched, retriever, topics, router, model, right)
     # Of equals the first: it does least.
     follow, bonus = max(curve, key=lambda way: curve[way]) if curve else (False, USUAL_BONUS)
     shown = ", ".join(f"{'moved, ' if way[0] else ''}{way[1]:g}: {value:.3f}" for way, value in curve.items())
