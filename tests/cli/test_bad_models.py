@@ -145,6 +145,7 @@ def test_a_text_of_a_megabyte_is_read_and_its_cut_is_noted(
     assert (run / "report.html").stat().st_size < 1_000_000
 
 
+@pytest.mark.slow
 def test_the_program_itself_says_it_and_leaves_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jasper_rag.cli.main", "fit", "--data", "nowhere.csv", "--output-dir", "run"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)

@@ -213,6 +213,7 @@ def test_bad_places_and_settings(jasper: Command, run: Path, dataset: Path, tmp_
     assert "[build.negatives]" in bad.err
 
 
+@pytest.mark.slow
 def test_a_training_under_way_mines_with_its_best_checkpoint(jasper: Command, dataset: Path, tmp_path: Path) -> None:
     """Before a model is there, the best checkpoint counts; a checkpoint by its name gives the same."""
     settings = tmp_path / "tiny.yaml"

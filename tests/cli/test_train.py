@@ -92,6 +92,7 @@ def contents(root: Path, *names: str) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for name in names for p in sorted(root.glob(name)) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on_and_leaves_the_older_model(
     jasper: Command,
     training: tuple[Path, Any],
@@ -129,6 +130,7 @@ def test_an_interrupt_says_how_to_go_on_and_leaves_the_older_model(
     assert json.loads(done.out)["best_value"] == json.loads(training[1].out)["best_value"]
 
 
+@pytest.mark.slow
 def test_without_texts_a_run_trains_and_says_that_there_is_no_model(
     jasper: Command, training: tuple[Path, Any], dataset: Path, quick: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_it_can_be_searched_evaluated_and_not_exported(
     assert "only linear predictors can be exported" in refused.err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_end(
     jasper: Command, training: tuple[Path, Any], dataset: Path, quick: Path, tmp_path: Path
 ) -> None:
