@@ -45,11 +45,16 @@ _UNREADABLE = (
 def write_gaussian_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write `GaussianEmbeddingGemma.state()`, with whatever plain values and tensors stand beside it, atomically.
 
+    The model's weights are written as of the CPU: any machine can load them.
+
     Raises:
         OSError: It cannot be written.
     """
+    whole = {"format_version": FORMAT_VERSION, **state}
+    if "model_state_dict" in state:
+        whole["model_state_dict"] = {name: value.cpu() for name, value in state["model_state_dict"].items()}
     with replacing(path) as temporary:
-        torch.save({"format_version": FORMAT_VERSION, **state}, temporary)
+        torch.save(whole, temporary)
 
 
 def read_gaussian_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:

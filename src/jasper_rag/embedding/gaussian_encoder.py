@@ -86,6 +86,7 @@ class GaussianEmbeddingGemma(BaseFeatures):
         if use_predictor:
             self.predictor = ProjectionHead(output_dim, output_dim, scale=1.0).to(self.device)
         self.set_frozen(freeze_base, freeze_early_layers)
+        self.register_load_state_dict_post_hook(_allow_without_base)  # type: ignore[no-untyped-call]
 
     @property
     def scale(self) -> float:
@@ -279,3 +280,10 @@ class GaussianEmbeddingGemma(BaseFeatures):
     def encoder(self, batch_size: int = 32) -> UnitGaussianEncoder:
         """An `Encoder` for `jasper fit`: unit rows, the predictor applied to queries."""
         return UnitGaussianEncoder(self, batch_size)
+
+
+def _allow_without_base(module: GaussianEmbeddingGemma, found: Any) -> None:
+    """Weights without any of the base's are those of a base that never moved: it stays as it was loaded."""
+    of_base = {f"base.{name}" for name in module.base.state_dict()}
+    if of_base <= set(found.missing_keys):
+        found.missing_keys[:] = [name for name in found.missing_keys if name not in of_base]

@@ -168,6 +168,8 @@ def read_text_folder(directory: str | Path) -> list[str]:
 
 
 def _json(path: Path) -> Any:
+    if not path.exists():
+        raise InputError("this file does not exist.", remedy=f"Check the path; {_PREPARE}", path=path)
     text = "".join(line for _, line in utf8_lines(path))
     try:
         return json.loads(text)
