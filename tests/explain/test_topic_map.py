@@ -95,7 +95,7 @@ def test_more_topics_than_pairs_of_rounds_are_still_laid_out() -> None:
 def test_a_vector_stands_in_the_disc_of_its_centroid_the_clearer_the_nearer() -> None:
     vectors, assignment, centroids = topics(5, 300)
     found = topic_map(vectors, assignment, centroids)
-    clear, doubtful = centroids[[2]], unit(centroids[[2]] + 0.9 * centroids[[4]])
+    clear, doubtful = centroids[[2]], unit(centroids[[2]] + np.float32(0.9) * centroids[[4]])
     places = places_of(np.concatenate([clear, doubtful]), found, vectors, assignment, centroids)
     near, far = np.linalg.norm(places - found.centres[2], axis=1)
     assert near < far <= found.radii[2] + 1e-9
