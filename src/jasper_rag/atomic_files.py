@@ -129,6 +129,26 @@ def _naming(path: Path) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
+def require_replaceable(directory: str | Path, marker: str, noun: str) -> None:
+    """Refuse a place where writing a whole folder would remove something else.
+
+    Args:
+        directory: Of the folder; it need not exist.
+        marker: A file that every such folder has.
+        noun: What such a folder is called: "model".
+
+    Raises:
+        InputError: It is a file, or a folder that is neither empty nor such a one.
+    """
+    path = Path(directory)
+    if path.is_dir() and ((path / marker).is_file() or not any(path.iterdir())):
+        return
+    if path.exists():
+        article = "An" if noun[0] in "aeiou" else "A"
+        remedy = f"{article} {noun} replaces its whole folder: give a new or empty one."
+        raise InputError(f"something else than {article.lower()} {noun} is here.", path=path, remedy=remedy)
+
+
 def require_writable(directory: Path) -> None:
     """Refuse a folder that could not be written in the end, before any work is done; it need not exist yet.
 

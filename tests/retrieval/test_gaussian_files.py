@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jasper_rag.embedding.checksums import file_sha256
+from jasper_rag.embedding.checksums import content_sha256, file_sha256
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.errors import InputError
-from jasper_rag.retrieval import gaussian_files
 from jasper_rag.retrieval.gaussian_files import read_gaussian_index, write_gaussian_index
 from jasper_rag.retrieval.stored_documents import StoredDocument
 
@@ -38,7 +37,7 @@ def rewrite(folder: Path, **changes: object) -> None:
     description = json.loads(path.read_text())
     description["sha256"] = {name: file_sha256(folder / name) for name in description["sha256"]}
     description |= changes
-    description["content_sha256"] = gaussian_files._content_sha256(description)
+    description["content_sha256"] = content_sha256(description, "content_sha256")
     path.write_text(json.dumps(description))
 
 

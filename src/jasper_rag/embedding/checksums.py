@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,3 +29,9 @@ def _file_sha256(path: str, size: int, modified_ns: int) -> str:
 def bytes_sha256(content: bytes) -> str:
     """SHA-256 of bytes, 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def content_sha256(description: Mapping[str, object], own: str) -> str:
+    """SHA-256 of a description as JSON with sorted keys, without the entry `own` that holds it."""
+    content = {key: value for key, value in description.items() if key != own}
+    return bytes_sha256(json.dumps(content, sort_keys=True).encode())

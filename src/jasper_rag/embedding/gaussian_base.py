@@ -58,16 +58,21 @@ def drop_normalisation(model: SentenceTransformer) -> None:
         del model[len(model) - 1]
 
 
-def run_base(model: SentenceTransformer, texts: Sequence[str], prompt: str, role: Role) -> Tensor:
-    """Vectors [n, D] of one batch, with gradient where the model's weights have one.
+def tokens_of(model: SentenceTransformer, texts: Sequence[str], prompt: str, role: Role) -> Mapping[str, Any]:
+    """What a model makes of one batch of texts before its network runs."""
+    return dict(model.preprocess(list(texts), prompt=prompt or None, **_task(model, role)))
 
-    A router is told the role; other models know no roles.
-    """
-    task: dict[str, Any] = {"task": role} if any(isinstance(module, Router) for module in model.children()) else {}
-    tokens: Mapping[str, Any] = model.preprocess(list(texts), prompt=prompt or None, **task)
+
+def vectors_of(model: SentenceTransformer, tokens: Mapping[str, Any], role: Role) -> Tensor:
+    """Vectors [n, D] of `tokens_of`, with gradient where the model's weights have one."""
     # Not everything a tokenizer returns is a tensor; what is not stays where it is.
     moved = batch_to_device(dict(tokens), model.device)
-    return cast(Tensor, model(moved, **task)["sentence_embedding"])
+    return cast(Tensor, model(moved, **_task(model, role))["sentence_embedding"])
+
+
+def _task(model: SentenceTransformer, role: Role) -> dict[str, Any]:
+    # A router is told the role; other models know no roles.
+    return {"task": role} if any(isinstance(module, Router) for module in model.children()) else {}
 
 
 def transformer_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:

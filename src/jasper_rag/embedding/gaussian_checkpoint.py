@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.serialization import pickle as _torch_reader  # type: ignore[attr-defined]
 
 from jasper_rag.atomic_files import replacing
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.errors import InputError
+from jasper_rag.models.checkpoint_file import read_checkpoint_file
 
 FORMAT_VERSION = 1
 
@@ -34,12 +32,6 @@ CONFIG_TYPES: Mapping[str, tuple[type, ...]] = {
     "freeze_early_layers": (bool,),
 }
 """Keys that the configuration in a checkpoint has, and the types of their values; others may stand beside them."""
-
-# What torch raises for a file that was cut short, damaged or made by something else.
-_UNREADABLE = (
-    *(_torch_reader.UnpicklingError, RuntimeError, OSError, EOFError, zipfile.BadZipFile),
-    *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
-)
 
 
 def write_gaussian_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -71,20 +63,7 @@ def read_gaussian_checkpoint(path: str | Path, device: torch.device | str = "cpu
         InputError: It is missing, damaged, of another format, or holds more than tensors and plain values.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError("there is no checkpoint here.", path=path, remedy="Give best_model.pt of a training run.")
-    try:
-        with path.open("rb") as file:
-            state = torch.load(file, map_location=device, weights_only=True)
-    except PermissionError:
-        raise
-    except _UNREADABLE as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"cannot be read as a checkpoint ({said}).",
-            path=path,
-            remedy="Use another checkpoint; files that hold more than tensors and plain values are refused.",
-        ) from error
+    state = read_checkpoint_file(path, device, "Give best_model.pt of a training run.")
     if not isinstance(state, dict):
         raise InputError(f"holds a {type(state).__name__}, no checkpoint.", path=path)
     _require_format(state, path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -119,8 +119,16 @@ class BaseFeatures(nn.Module):
         if not texts:
             return torch.zeros(0, self.base_dim, device=self.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_base):
-            features = gaussian_base.run_base(self.base, texts, self.prompts[role], role)
-            return functional.normalize(features, dim=-1) if self.normalize_embeddings else features
+            return self.features_of(self.tokens_of(texts, role), role)
+
+    def tokens_of(self, texts: Sequence[str], role: Role) -> Mapping[str, Any]:
+        """What the base makes of texts before its network runs."""
+        return gaussian_base.tokens_of(self.base, texts, self.prompts[role], role)
+
+    def features_of(self, tokens: Mapping[str, Any], role: Role) -> Tensor:
+        """`base_features` of `tokens_of`, float32, with gradient wherever the base's weights have one."""
+        features = gaussian_base.vectors_of(self.base, tokens, role).float()
+        return functional.normalize(features, dim=-1) if self.normalize_embeddings else features
 
     @torch.no_grad()
     def encode_base(

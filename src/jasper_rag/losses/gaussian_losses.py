@@ -26,13 +26,19 @@ from jasper_rag.losses.unit_rows import full_precision, unit_rows, widened
 ContrastiveKind = Literal["infonce", "margin"]
 
 
-def predictive(predicted: Tensor, positives: Tensor) -> Tensor:
+def predictive(predicted: Tensor, positives: Tensor, *, stop_gradient: bool = True) -> Tensor:
     """Mean |p/|p| - t/|t||^2 = mean 2 - 2 cos(p, t), in [0, 4]: the JEPA term, t without gradient (arXiv:2301.08243).
 
     Directions are compared, since a plain squared error also falls when everything shrinks.
+
+    Args:
+        predicted: p, [B, d].
+        positives: t, [B, d].
+        stop_gradient: Off, the gradient reaches t as well.
     """
     with full_precision(predicted):
-        return (unit_rows(predicted) - unit_rows(positives.detach())).square().sum(dim=1).mean()
+        targets = positives.detach() if stop_gradient else positives
+        return (unit_rows(predicted) - unit_rows(targets)).square().sum(dim=1).mean()
 
 
 class GaussianObjective(nn.Module):
@@ -47,6 +53,7 @@ class GaussianObjective(nn.Module):
         isotropy: Weight of the mean over both sides.
         regularization: Weight of (std - 1)^2, the standard deviation over all entries of both sides.
         predictive: Weight; needs `predicted`.
+        stop_gradient: Of the predictive term; see `predictive`.
         kind: "infonce" or "margin".
         margin: Of "margin", in units of sqrt(d).
         temperature: Of "infonce".
@@ -68,6 +75,7 @@ class GaussianObjective(nn.Module):
         isotropy: float = 0.02,
         regularization: float = 0.1,
         predictive: float = 0.0,
+        stop_gradient: bool = True,
         kind: ContrastiveKind = "infonce",
         margin: float = 1.0,
         temperature: float = 0.05,
@@ -83,7 +91,7 @@ class GaussianObjective(nn.Module):
         if kind not in ("infonce", "margin"):
             raise ValueError(f"the contrastive kind must be infonce or margin, got {kind!r}.")
         self.dimension, self.kind, self.geometry = dimension, kind, geometry
-        self.margin, self.temperature = margin, temperature
+        self.margin, self.temperature, self.stop_gradient = margin, temperature, stop_gradient
         self.weights = {
             "contrastive": contrastive,
             "isotropy": isotropy,
@@ -141,7 +149,7 @@ class GaussianObjective(nn.Module):
         if self.weights["regularization"]:
             terms["regularization"] = (deviation - 1).square()
         if self.weights["predictive"] and predicted is not None:
-            terms["predictive"] = predictive(predicted, positives)
+            terms["predictive"] = predictive(predicted, positives, stop_gradient=self.stop_gradient)
         weighted = [self.weights[name] * value for name, value in terms.items()]
         total = torch.stack(weighted).sum() if weighted else 0 * widened(queries).sum()
         with torch.no_grad():

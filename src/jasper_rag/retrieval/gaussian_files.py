@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jasper_rag.atomic_files import replacing_directory, write_json
+from jasper_rag.atomic_files import replacing_directory, require_replaceable, write_json
 from jasper_rag.atomic_moves import recover
-from jasper_rag.embedding.checksums import file_sha256
+from jasper_rag.embedding.checksums import content_sha256, file_sha256
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.errors import InputError
 from jasper_rag.retrieval.stored_documents import StoredDocument
@@ -25,20 +24,6 @@ DESCRIPTION, VECTORS, DOCUMENTS = "gaussian_index.json", "vectors.safetensors", 
 
 _REMEDY = "Build the index again: add_documents, then save_index."
 _OWN_CHECKSUM = "content_sha256"
-
-
-def require_index_place(directory: str | Path) -> None:
-    """Refuse a place where writing an index would remove something else.
-
-    Raises:
-        InputError: It is a file, or a folder that is neither empty nor an index.
-    """
-    path = Path(directory)
-    if path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir())):
-        return
-    if path.exists():
-        remedy = "An index replaces its whole folder: give a new or empty one."
-        raise InputError("something else than an index is here.", path=path, remedy=remedy)
 
 
 def write_gaussian_index(
@@ -58,7 +43,7 @@ def write_gaussian_index(
     Raises:
         InputError: `directory` holds something else, which would be lost.
     """
-    require_index_place(directory)
+    require_replaceable(directory, DESCRIPTION, "index")
     with replacing_directory(directory) as folder:
         save_file({"vectors": np.ascontiguousarray(vectors)}, folder / VECTORS)
         with (folder / DOCUMENTS).open("w", encoding="utf-8", newline="\n") as stream:
@@ -72,7 +57,7 @@ def write_gaussian_index(
             "encoder": identity.to_json(),
             "sha256": {name: file_sha256(folder / name) for name in (VECTORS, DOCUMENTS)},
         }
-        description[_OWN_CHECKSUM] = _content_sha256(description)
+        description[_OWN_CHECKSUM] = content_sha256(description, _OWN_CHECKSUM)
         write_json(folder / DESCRIPTION, description)
 
 
@@ -120,11 +105,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or found != FORMAT_VERSION:
         problem = f"index format {found!r}; this version reads {FORMAT_VERSION}."
         raise InputError(problem, path=path, field="format_version", remedy=_REMEDY)
-    if description.get(_OWN_CHECKSUM) != _content_sha256(description):
+    if description.get(_OWN_CHECKSUM) != content_sha256(description, _OWN_CHECKSUM):
         raise InputError("does not match its own checksum.", path=path, field=_OWN_CHECKSUM, remedy=_REMEDY)
     return description
-
-
-def _content_sha256(description: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in description.items() if key != _OWN_CHECKSUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

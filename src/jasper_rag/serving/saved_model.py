@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
+from jasper_rag import atomic_files
 from jasper_rag.atomic_files import replacing_directory, write_json, write_text
 from jasper_rag.atomic_moves import recover
-from jasper_rag.embedding.checksums import file_sha256
+from jasper_rag.embedding.checksums import content_sha256, file_sha256
 from jasper_rag.embedding.document_vectors import DocumentVectors, Passages
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.errors import InputError
@@ -139,7 +139,7 @@ def write_model(model: SavedModel, directory: str | Path) -> None:
             "config": model.config,
             "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
         }
-        description[_OWN_CHECKSUM] = _content_sha256(description)
+        description[_OWN_CHECKSUM] = content_sha256(description, _OWN_CHECKSUM)
         write_json(folder / DESCRIPTION, description)
 
 
@@ -155,12 +155,7 @@ def require_replaceable(directory: str | Path) -> None:
     Raises:
         InputError: It is a file, or a folder that is neither empty nor a model.
     """
-    path = Path(directory)
-    if path.is_dir() and ((path / DESCRIPTION).is_file() or not any(path.iterdir())):
-        return
-    if path.exists():
-        remedy = "A model replaces its whole folder: give a new or empty one."
-        raise InputError("something else than a model is here.", path=path, remedy=remedy)
+    atomic_files.require_replaceable(directory, DESCRIPTION, "model")
 
 
 def read_model(directory: str | Path) -> SavedModel:
@@ -262,15 +257,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         remedy = "A newer jasper-rag wrote it: upgrade." if newer else "Run `jasper fit` again."
         problem = f"model format {found!r}; this version reads {OLDEST_READ} to {FORMAT_VERSION}."
         raise InputError(problem, path=path, field="format_version", remedy=remedy)
-    if description.get(_OWN_CHECKSUM) != _content_sha256(description):
+    if description.get(_OWN_CHECKSUM) != content_sha256(description, _OWN_CHECKSUM):
         remedy = "It was altered: run `jasper fit` again."
         raise InputError("does not match its own checksum.", path=path, field=_OWN_CHECKSUM, remedy=remedy)
     return description
-
-
-def _content_sha256(description: dict[str, Any]) -> str:
-    content = {key: value for key, value in description.items() if key != _OWN_CHECKSUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.serialization import pickle as _torch_reader  # type: ignore[attr-defined]
 
 from jasper_rag.atomic_files import replacing
 from jasper_rag.errors import InputError
+from jasper_rag.models.checkpoint_file import read_checkpoint_file
 
 FORMAT_VERSION = 1
 
@@ -30,12 +28,6 @@ REQUIRED: Mapping[str, type] = {
 """Keys that every checkpoint has, and the types of their values."""
 
 _REMEDY = "Give a checkpoint of a training run."
-
-# What torch raises for a file that was cut short, damaged or made by something else; an OSError (EINVAL) is among it.
-_UNREADABLE = (
-    *(_torch_reader.UnpicklingError, RuntimeError, OSError, EOFError, zipfile.BadZipFile),
-    *(LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error),
-)
 
 _PERIODIC = re.compile(r"epoch_(\d{4,})\.pt")
 
@@ -61,19 +53,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         InputError: It is missing, damaged, holds more than tensors and plain values, or is no checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError("there is no checkpoint here.", path=path, remedy=_there_are(path))
-    try:
-        with path.open("rb") as file:
-            # `weights_only`: nothing in the file is executed.
-            state = torch.load(file, map_location=device, weights_only=True)
-    except PermissionError:
-        raise
-    except _UNREADABLE as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        problem = f"cannot be read as a checkpoint ({said})."
-        remedy = "Use another checkpoint; files that hold more than tensors and plain values are refused."
-        raise InputError(problem, path=path, remedy=remedy) from error
+    state = read_checkpoint_file(path, device, _there_are(path))
     missing = [key for key in REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(f"lacks {', '.join(missing)}.", path=path, remedy=_REMEDY)

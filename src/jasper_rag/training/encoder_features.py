@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from sentence_transformers.base.modules import Router
-from sentence_transformers.util import batch_to_device
 from torch import Tensor
-from torch.nn import functional
 
 from jasper_rag.embedding.gaussian_encoder import GaussianEmbeddingGemma
 from jasper_rag.embedding.vectors import Role
@@ -141,7 +138,7 @@ class LiveFeatures:
             places[role] = {row: place for place, row in enumerate(ordered)}
             for start in range(0, len(ordered), size):
                 chosen = [texts[row] for row in ordered[start : start + size]]
-                parts.append(_Part(role, tokens_of(self._model, chosen, role)))
+                parts.append(_Part(role, self._model.tokens_of(chosen, role)))
         return _Step(pairs, tuple(parts), places)
 
     def _computed(self, step: _Step) -> BatchFeatures:
@@ -169,26 +166,9 @@ class LiveFeatures:
     def _runner(self, part: _Part) -> Any:
         def run() -> Tensor:
             with torch.autocast(self._model.device.type, self._dtype, enabled=self._dtype is not None):
-                return features_of(self._model, part.tokens, part.role)
+                return self._model.features_of(part.tokens, part.role)
 
         return run
-
-
-def tokens_of(model: GaussianEmbeddingGemma, texts: Sequence[str], role: Role) -> Mapping[str, Any]:
-    """What the base makes of texts before its network runs."""
-    return dict(model.base.preprocess(list(texts), prompt=model.prompts[role] or None, **_task(model, role)))
-
-
-def features_of(model: GaussianEmbeddingGemma, tokens: Mapping[str, Any], role: Role) -> Tensor:
-    """`model.base_features` of `tokens_of`: float32 [n, D]."""
-    moved = batch_to_device(dict(tokens), model.device)
-    features = cast(Tensor, model.base(moved, **_task(model, role))["sentence_embedding"]).float()
-    return functional.normalize(features, dim=-1) if model.normalize_embeddings else features
-
-
-def _task(model: GaussianEmbeddingGemma, role: Role) -> dict[str, Any]:
-    # A router is told the role; other models know no roles.
-    return {"task": role} if any(isinstance(module, Router) for module in model.base.children()) else {}
 
 
 def _index(rows: Rows, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from jasper_rag.embedding.gaussian_encoder import GaussianEmbeddingGemma
-from jasper_rag.losses.gaussian_losses import GaussianObjective, predictive
+from jasper_rag.losses.gaussian_losses import GaussianObjective
 from jasper_rag.training.encoder_batches import PairTable, Rows, batch_ids
 from jasper_rag.training.encoder_config import EncoderTrainingConfig
 from jasper_rag.training.encoder_features import BatchFeatures
@@ -74,11 +74,6 @@ class EncoderStep:
         total, terms = self.objective(
             asked, answers, None if negatives is None else model.project(negatives), predicted, **ids
         )
-        weight = self._config.lambda_predictive
-        if weight and not self._config.stopgrad and predicted is not None:
-            # The other half of the gradient: the same value once more, taken off again.
-            other = predictive(answers, predicted)
-            total = total + weight * (other - other.detach())
         return total, dict(terms)
 
     def _current_rates(self) -> dict[str, float]:
@@ -109,6 +104,7 @@ def build_objective(config: EncoderTrainingConfig, dimension: int) -> GaussianOb
         isotropy=config.lambda_isotropy,
         regularization=config.lambda_reg,
         predictive=config.lambda_predictive,
+        stop_gradient=config.stopgrad,
         kind=config.loss,
         margin=config.margin,
         temperature=config.temperature,
