@@ -20,7 +20,7 @@ from jasper_rag.metrics.calibration import expected_calibration_error
 from jasper_rag.metrics.ranking import IntArray, evaluate
 from jasper_rag.models.guard import unit
 from jasper_rag.models.predictors import Predictor
-from jasper_rag.models.topic_router import TopicRouter
+from jasper_rag.models.topic_router import TopicRouter, likeliest
 from jasper_rag.models.topics import OFFERED, Topics, answer_topics, steering_to_topics
 from jasper_rag.retrieval.retriever import HybridRetriever
 from jasper_rag.retrieval.topic_search import Preference, preferred_rows, route
@@ -105,9 +105,9 @@ def steering_modes(
     questions = np.ascontiguousarray(queries.vectors, dtype=np.float32)
     right = answer_topics(queries.judgements, topics.assignment)
     weights = route(searched, retriever.vectors, topics, router)
-    offered = np.argsort(-weights, axis=1, kind="stable")[:, :OFFERED]
+    offered = likeliest(weights, OFFERED)
     hit = offered == right[:, np.newaxis]
-    nearest = np.argsort(-(questions @ topics.centroids.T), axis=1, kind="stable")[:, :OFFERED]
+    nearest = likeliest(questions @ topics.centroids.T, OFFERED)
     near = nearest == right[:, np.newaxis]
     chosen: dict[str, IntArray] = {
         "zero": np.full(len(questions), -1),

@@ -16,7 +16,15 @@ from jasper_rag.metrics.calibration import fit_temperature
 from jasper_rag.metrics.ranking import IntArray, ndcg
 from jasper_rag.models.guard import Guard
 from jasper_rag.models.predictors import Predictor
-from jasper_rag.models.topic_router import EVIDENCE, USUAL_BONUS, Routing, TopicRouter, relative_atypicality
+from jasper_rag.models.topic_router import (
+    EVIDENCE,
+    USUAL_BONUS,
+    Routing,
+    TopicRouter,
+    likeliest,
+    relative_atypicality,
+    softmax,
+)
 from jasper_rag.models.topics import OFFERED, Topics, answer_topics
 from jasper_rag.retrieval.retriever import HybridRetriever
 from jasper_rag.retrieval.topic_search import Preference, preferred_rows, route
@@ -68,22 +76,23 @@ def fit_routing(
     right = answer_topics(dev.judgements, topics.assignment)
     known = np.flatnonzero(right >= 0)
     router = TopicRouter()
+    logits = router.log_mass(*retriever.vectors.top_k(searched, EVIDENCE), topics.assignment, len(topics))
     if len(known):
-        scores, rows = retriever.vectors.top_k(searched[known], EVIDENCE)
-        logits = router.log_mass(scores, rows, topics.assignment, len(topics))
-        router = TopicRouter(router.temperature, fit_temperature(logits, right[known]), router.floor)
-    like = searched
+        router = TopicRouter(router.temperature, fit_temperature(logits[known], right[known]), router.floor)
+    weights = softmax(logits / router.calibration)
     if len(dev) < _FEWEST:
         train = embedded.splits["train"].vectors
-        like = guard.blend(train, predict(model, train))
-    like = _sample(like, _MOST_USUAL, seed)
-    usual = relative_atypicality(like, route(like, retriever.vectors, topics, router), topics.centroids)
+        like = _sample(guard.blend(train, predict(model, train)), _MOST_USUAL, seed)
+        usual = relative_atypicality(like, route(like, retriever.vectors, topics, router), topics.centroids)
+    else:
+        shown = _sample(np.arange(len(dev)), _MOST_USUAL, seed)
+        usual = relative_atypicality(searched[shown], weights[shown], topics.centroids)
     most = min(_MOST_ASKED, max(_FEWEST_ASKED, _SCORES // (_RANKINGS * len(retriever.vectors))))
-    curve = _curve(dev, _sample(known, most, seed), searched, retriever, topics, router, model, right)
+    curve = _curve(dev, _sample(known, most, seed), searched, retriever, topics, weights, model, right)
     # Of equals the first: it does least.
     follow, bonus = max(curve, key=lambda way: curve[way]) if curve else (False, USUAL_BONUS)
-    shown = ", ".join(f"{'moved, ' if way[0] else ''}{way[1]:g}: {value:.3f}" for way, value in curve.items())
-    _LOG.info("routing: calibration %.2f; a chosen topic adds %g (dev nDCG@10 by %s)", router.calibration, bonus, shown)
+    tried = ", ".join(f"{'moved, ' if way[0] else ''}{way[1]:g}: {value:.3f}" for way, value in curve.items())
+    _LOG.info("routing: calibration %.2f; a chosen topic adds %g (dev nDCG@10 by %s)", router.calibration, bonus, tried)
     points = np.quantile(usual, np.linspace(0, 1, _POINTS)).astype(np.float32)
     return Routing(router, bonus, points, follow)
 
@@ -115,7 +124,7 @@ def _curve(
     searched: Vectors,
     retriever: HybridRetriever,
     topics: Topics,
-    router: TopicRouter,
+    weights: Vectors,
     model: Predictor,
     right: IntArray,
 ) -> dict[tuple[bool, float], float]:
@@ -124,7 +133,7 @@ def _curve(
         return {}
     plain, questions, judgements = searched[asked], dev.vectors[asked], dev.judgements.select(asked)
     texts = [dev.texts[row] for row in asked] if any(text.strip() for text in dev.texts) else None
-    offered = np.argsort(-route(plain, retriever.vectors, topics, router), axis=1, kind="stable")[:, :OFFERED]
+    offered = likeliest(weights[asked], OFFERED)
     hit = offered == right[asked][:, np.newaxis]
     chosen = np.where(hit.any(axis=1), right[asked], -1)
     # A wrong choice is the likeliest of the other topics offered.

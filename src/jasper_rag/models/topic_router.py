@@ -104,6 +104,11 @@ class Routing:
         return cls(router, numbers["bonus"], usual, bool(numbers["follow"]))
 
 
+def likeliest(weights: Vectors, most: int) -> NDArray[np.int64]:
+    """The topics with the highest weights, best first, ties by the smaller number: int64 [Q, min(most, K)]."""
+    return np.argsort(-weights, axis=1, kind="stable")[:, :most].astype(np.int64)
+
+
 def softmax(logits: Vectors) -> Vectors:
     """exp(z) / sum exp(z) over the last axis, float32."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -149,12 +149,15 @@ def fused_top_k(
     Arguments and errors as `score_blocks`, `weighted` and `row_top_k`.
     """
     _check_weight(weight)
-    found = [
-        row_top_k(weighted(dense, lexical, weight), k)
-        for dense, lexical, _ in score_blocks(query_vectors, documents, lexical_index, query_texts, query_block)
-    ]
+    blocks = score_blocks(query_vectors, documents, lexical_index, query_texts, query_block)
+    return best_of_blocks((weighted(dense, lexical, weight) for dense, lexical, _ in blocks), len(documents), k)
+
+
+def best_of_blocks(blocks: Iterable[FloatMatrix], documents: int, k: int) -> tuple[FloatMatrix, RowMatrix]:
+    """The k best of N documents by full score rows that come block by block: scores and rows as `fused_top_k`."""
+    found = [row_top_k(scores, k) for scores in blocks]
     if not found:
-        return row_top_k(np.zeros((0, len(documents)), dtype=np.float32), k)
+        return row_top_k(np.zeros((0, documents), dtype=np.float32), k)
     return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
 
 

@@ -19,6 +19,7 @@ from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.metrics.topk import FloatMatrix, RowMatrix, row_top_k
 from jasper_rag.models.topic_router import EVIDENCE, TopicRouter
 from jasper_rag.models.topics import Topics
+from jasper_rag.retrieval.fusion import best_of_blocks
 from jasper_rag.retrieval.retriever import HybridRetriever
 
 
@@ -60,10 +61,8 @@ def preferring_top_k(
         bonus: float32 [N], in standard deviations.
         k: At least 1.
     """
-    found = [row_top_k(scores + bonus, k) for scores, _ in retriever.standard_scores(searched, texts)]
-    if not found:
-        return row_top_k(np.zeros((0, len(bonus)), dtype=np.float32), k)
-    return np.concatenate([part[0] for part in found]), np.concatenate([part[1] for part in found])
+    blocks = (scores + bonus for scores, _ in retriever.standard_scores(searched, texts))
+    return best_of_blocks(blocks, len(bonus), k)
 
 
 def preferred_rows(

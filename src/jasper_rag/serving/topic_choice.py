@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from jasper_rag.embedding.vectors import Vectors
 from jasper_rag.errors import InputError
+from jasper_rag.models.topic_router import likeliest
 from jasper_rag.models.topics import OFFERED, Topics
 from jasper_rag.retrieval.topic_search import route
 from jasper_rag.serving.model_search import moved_questions
@@ -60,5 +59,5 @@ def offered_topics(model: SavedModel, questions: Vectors, most: int = OFFERED) -
     """
     topics, listed = topics_of(model), listed_topics(model)
     weights = route(moved_questions(model, questions), model.vectors, topics, model.routing.router)
-    best = np.argsort(-weights, axis=1, kind="stable")[:, :most]
+    best = likeliest(weights, most)
     return [[(listed[topic], float(row[topic])) for topic in chosen] for row, chosen in zip(weights, best, strict=True)]
