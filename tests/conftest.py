@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from jasper_rag.jasper import Jasper
     from jasper_rag.jasper_config import JasperConfig
 
-# Derandomised and without a deadline: a run on a busy machine gives what the last one gave.
-settings.register_profile("ci", derandomize=True, deadline=None, database=None)
-settings.load_profile("ci")
+# Derandomised and without a deadline: a run on a busy machine gives what the last one gave. `make slow` repeats every
+# property with the examples of "thorough".
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=15)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=150)
+settings.load_profile("quick")
 
 _CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 

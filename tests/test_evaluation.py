@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import pytrec_eval
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.evaluation.retrieved_lists import (
@@ -67,7 +67,6 @@ def test_a_cut_off_below_1_is_an_error(k: int) -> None:
         recall_at_k([1], [1], [k])
 
 
-@settings(max_examples=40)
 @given(st.lists(st.integers(0, 30), unique=True, max_size=30), st.sets(st.integers(0, 30), min_size=1, max_size=9))
 def test_the_figures_are_those_of_trec_eval(retrieved: list[int], relevant: set[int]) -> None:
     measures = {"recall.5,10", "ndcg_cut.10", "map_cut.100", "recip_rank"}

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
@@ -113,7 +113,6 @@ def test_without_a_number_the_rule_decides() -> None:
     assert len(spherical_k_means(vectors).centroids) == cluster_count(150)
 
 
-@settings(max_examples=40)
 @given(
     rows=st.integers(1, 40),
     dimension=st.integers(2, 4),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.build.negative_candidates import Draws, SourcePool, require_candidates
@@ -53,7 +53,6 @@ def check(given: PairSet, found: Negatives, allowed: np.ndarray, config: Negativ
         assert (np.diff(found.tiers[row]) >= 0).all()
 
 
-@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_no_negative_is_a_positive_and_none_stands_twice(seed: int, n_neg: int) -> None:
     given = pair_set(seed)

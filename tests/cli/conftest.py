@@ -106,6 +106,15 @@ def run(fitting: tuple[Path, Outcome]) -> Path:
     return fitting[0]
 
 
+@pytest.fixture(scope="session")
+def dataset(jasper: Command, data: Path, word_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 128 train, 16 val and 16 test pairs, as `jasper build` makes it; shared, so leave it as it is."""
+    root: Path = tmp_path_factory.mktemp("datasets") / "synonyms"
+    flags = ["--data", data, "--encoder", word_model, "--n-neg", 8, "--n-clusters", 4, "--offline", "--quiet"]
+    assert jasper("build", *flags, "--output-dir", root).code == 0
+    return root
+
+
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading an encoder is a failure: bad input must be found before."""

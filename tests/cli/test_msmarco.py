@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 from unittest import mock
@@ -13,6 +14,7 @@ import pytest
 
 from jasper_rag.cli.main import run_verb
 from jasper_rag.cli.msmarco import msmarco
+from jasper_rag.errors import InputError
 
 
 @pytest.fixture
@@ -77,3 +79,21 @@ def test_little_is_enough(source: Path) -> None:
     assert (code, err) == (0, "")
     assert "dev.json" not in out
     assert sorted(path.name for path in Path("data/processed/msmarco").iterdir()) == ["train.json"]
+
+
+def test_attempts_to_reach_the_hub_are_not_reported_one_by_one(
+    source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = logging.getLogger("huggingface_hub.utils._http")
+
+    def unreachable(*_: object, **__: object) -> None:
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise InputError("the hub cannot be reached.", remedy="Check the connection.")
+
+    monkeypatch.setattr("jasper_rag.text.msmarco_download.collect_msmarco", unreachable)
+    code, _, err = run("--output", "out")
+    assert code == 2
+    assert "the hub cannot be reached" in err
+    assert "Retry" not in caplog.text + err
+    client.warning("and aloud again")
+    assert "and aloud again" in caplog.text

@@ -61,10 +61,11 @@ def test_documented_commands(jasper: Command, command: str, repository: Path) ->
     found = sorted(path.name for path in folder.iterdir())
     assert found == ["preparation_report.json", "test_eval.json", "train.json", "val.json"]
     assert (
-        "python scripts/train.py --train_data data/processed/train.json --val_data data/processed/val.json" in done.err
+        "jasper train-encoder --train_data data/processed/train.json --val_data data/processed/val.json" in done.err
     )
     report = json.loads((folder / "preparation_report.json").read_text())
     assert f"train: {report['pairs']['train']:,} queries" in done.out
+    assert ("pairs asked for: these documents give no more" in done.out) == ("--num_pairs 10000" in command)
     train = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     assert all(("negative" in pair) == ("--no-add-negatives" not in command) for pair in train)
     if "--seed 42" in command:  # that of the prepared files in the repository

@@ -71,6 +71,34 @@ def test_a_run_leaves_the_documented_files_and_log(jasper: Command, arguments: l
         assert f" - INFO - {line}" in log, line
     assert log.splitlines()[0] in done.err
     assert done.out.startswith("Best on val: epoch ")
+    best = "checkpoints/hybrid/best_model.pt"
+    assert f"next:\n  jasper evaluate-encoder --model_path {best} --test_data " in done.err
+    again = jasper("train-encoder", *arguments, "--epochs", 1, "--output_dir", "checkpoints/hybrid", "--quiet")
+    assert f"{best} is of an earlier run and will be replaced" in again.err
+    for path in folder.glob("checkpoint_epoch_*.pt"):
+        path.unlink()  # as a run leaves it that was stopped in its first epoch
+    more = jasper("train-encoder", *arguments, "--output_dir", "checkpoints/hybrid", "--resume", "--quiet")
+    assert (more.code, more.err) == (0, "")
+
+
+def test_what_to_type_next_names_the_prepared_test(
+    jasper: Command, arguments: list[str], pairs: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(pairs, tmp_path / "my pairs"))
+    (copy / "test_eval.json").write_text("{}")
+    done = jasper("train-encoder", *arguments, "--epochs", 1, "--train_data", copy / "train.json")
+    assert done.code == 0, done.err
+    assert done.err.endswith(f"--model_path checkpoints/best_model.pt --test_data '{copy / 'test_eval.json'}'\n")
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    jasper: Command, arguments: list[str], tmp_path: Path
+) -> None:
+    done = jasper("train-encoder", *arguments, "--device", "cuda:63")
+    assert done.code == 2
+    assert "device 'cuda:63' cannot be used" in done.err
+    assert "leave it out" in done.err
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_resume_goes_on_and_says_when_nothing_is_left(jasper: Command, arguments: list[str], tmp_path: Path) -> None:
@@ -94,12 +122,14 @@ def test_resume_goes_on_and_says_when_nothing_is_left(jasper: Command, arguments
     [
         (["--train_data", "none.json"], "none.json"),
         (["--val_data", "none.json"], "none.json"),
-        (["--resume_from", "none.pt"], "no checkpoint here"),
+        (["--resume_from", "none.pt"], "Give a checkpoint_epoch_N.pt"),
+        (["--model_path", "none.pt"], "no checkpoint here"),
         (["--lambda_predictive", "1"], "--use_predictor"),
         (["--loss", "triplet"], "triplet"),
         (["--learning_rate", "-1"], "learning_rate"),
         (["--base_model", "no/such-model"], "cannot be had"),
         (["--device", "abacus"], "abacus"),
+        (["--device", "cuda:64"], "cannot be used"),
     ],
 )
 def test_bad_input_ends_with_2_and_says_what_to_do(
@@ -109,6 +139,7 @@ def test_bad_input_ends_with_2_and_says_what_to_do(
     assert done.code == 2
     assert said in done.err
     assert "Traceback" not in done.err
+    assert "none" not in "".join(changes) or not Path("checkpoints").exists()
 
 
 def test_flags_and_settings_have_the_same_defaults() -> None:
@@ -131,7 +162,7 @@ def test_an_interrupt_says_how_to_go_on(jasper: Command, arguments: list[str], m
     monkeypatch.setattr("jasper_rag.training.encoder_trainer.EncoderTrainer.fit", stop)
     done = jasper("train-encoder", *arguments)
     assert done.code == 130
-    assert "the same command with --resume goes on" in done.err
+    assert "the same command with --resume (in place of --resume_from) goes on" in done.err
 
 
 @pytest.fixture

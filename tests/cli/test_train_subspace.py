@@ -27,15 +27,6 @@ xai: {xai_every_n_epochs: 2}
 
 
 @pytest.fixture(scope="module")
-def dataset(jasper: Command, data: Path, word_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 128 train, 16 val and 16 test pairs, as `jasper build` makes it."""
-    root: Path = tmp_path_factory.mktemp("datasets") / "synonyms"
-    flags = ["--data", data, "--encoder", word_model, "--n-neg", 8, "--n-clusters", 4, "--offline", "--quiet"]
-    assert jasper("build", *flags, "--output-dir", root).code == 0
-    return root
-
-
-@pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("settings") / "quick.yaml"
     path.write_text(QUICK)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.data import counter_random
@@ -15,7 +15,6 @@ def test_the_bits_are_those_of_splitmix64() -> None:
     assert counter_random._bits(0, np.arange(3)).tolist() == expected
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 2**70), st.integers(0, 10_000), st.lists(st.integers(0, 2**62), min_size=1, max_size=20))
 def test_a_number_depends_on_nothing_but_its_row(seed: int, epoch: int, rows: list[int]) -> None:
     together = uniform(seed, epoch, np.array(rows))

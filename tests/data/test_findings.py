@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.data import findings
@@ -52,7 +52,6 @@ def test_pairs_in_no_split_and_empty_splits_are_counted(make: Callable[..., Any]
     assert "the test split has 0 pairs" in said(empty.root)
 
 
-@settings(max_examples=30)
 @given(st.data())
 def test_negatives_are_counted_as_a_loop_would(data: st.DataObject) -> None:
     pairs, sources, width = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))

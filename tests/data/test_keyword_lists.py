@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.data.keyword_lists import KeywordLists, keyword_lists
@@ -14,7 +14,6 @@ from jasper_rag.data.keyword_lists import KeywordLists, keyword_lists
 LISTS = st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=12)
 
 
-@settings(max_examples=30)
 @given(LISTS, st.data())
 def test_lists_of_some_pairs(lists: list[list[int]], data: st.DataObject) -> None:
     flat = keyword_lists(lists)

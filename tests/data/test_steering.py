@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
@@ -10,7 +10,6 @@ from jasper_rag.data.keyword_lists import KeywordLists, keyword_lists
 from jasper_rag.data.steering import along_the_line, keyword_steering
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, 1e-3, 1e3]))
 def test_factors_give_the_variants(seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -36,7 +35,6 @@ def test_hardly_any_difference_has_no_direction(length: float) -> None:
     assert torch.equal(along_the_line(questions, centroids, one, none), torch.zeros(1, 3))
 
 
-@settings(max_examples=30)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 10, width=32)), min_size=1), min_size=1, max_size=6))
 def test_keywords_are_summed_by_weight(pairs: list[list[tuple[int, float]]]) -> None:
     embeddings = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ from jasper_rag.data.steering_dataset import JASPERSteeringDataset
 from jasper_rag.data.steering_tensors import SteeringTensors
 from jasper_rag.errors import InputError
 
-REPEATED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+REPEATED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 TENSORS = sorted({*layout.TENSORS})
 FLOATS = [name for name in TENSORS if layout.TENSORS[name].dtype == "float32"]

@@ -221,7 +221,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(CHANGES, st.sampled_from(["npy", "safetensors"]))
 @example([(0.4, 0, b"\\d")], "npy")
 def test_a_mutated_file_raises_nothing_else(tmp_path: Path, changes: list[tuple[float, int, bytes]], kind: str) -> None:

@@ -212,7 +212,7 @@ def test_reading_loads_neither_torch_nor_pyarrow(tmp_path: Path) -> None:
     assert result.stdout.strip() == "[]"
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=4)), min_size=1, max_size=4),
     st.integers(0, 2),

@@ -100,7 +100,7 @@ def test_every_fault_of_a_split_file(written: Callable[..., Path], judge: Callab
         judge(lambda path: read_splits(PAIRS, path), path, plain_splits(text.encode()), "refuse")
 
 
-@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_split_files(
     examples: int,
     damage: SearchStrategy[Callable[[bytes], bytes]],
@@ -198,7 +198,7 @@ def test_a_misspelt_key_is_named_with_the_nearest(rounds: int, written: Callable
         assert last in caught.value.remedy
 
 
-@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_settings(
     examples: int,
     damage: SearchStrategy[Callable[[bytes], bytes]],

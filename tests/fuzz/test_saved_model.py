@@ -82,7 +82,7 @@ def test_damage_at_every_kind_of_place_is_noticed(pristine: Files, placed: Calla
             require_noticed(folder, {name} if name != DESCRIPTION else {""})
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(1000, marks=pytest.mark.slow)])
 def test_random_damage_is_noticed(
     examples: int,
     pristine: Files,
@@ -115,7 +115,7 @@ def forged(description: dict[str, Any], files: Files) -> Files:
     return files | {DESCRIPTION: json.dumps(content).encode()}
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_forgery_is_read_or_refused_and_never_a_traceback(
     examples: int,
     pristine: Files,

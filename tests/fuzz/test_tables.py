@@ -193,7 +193,7 @@ def read(written: Callable[..., Path]) -> Callable[[bytes, str], Path]:
     return lambda raw, suffix: written({f"pairs.{suffix}": raw}) / f"pairs.{suffix}"
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [12, pytest.param(3000, marks=pytest.mark.slow)])
 def test_tables(
     examples: int,
     some_text: Callable[[random.Random], str],

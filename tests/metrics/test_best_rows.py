@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,7 +43,6 @@ def _brute_force(scores: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[An
     return values, np.where(values == -np.inf, -1, rows)
 
 
-@settings(max_examples=40)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 1000),
@@ -58,7 +57,6 @@ def test_streamed_top_k_equals_sorting_whatever_the_blocks(kind: str, seed: int,
     np.testing.assert_array_equal(rows, expected_rows)
 
 
-@settings(max_examples=30)
 @given(
     kind=st.sampled_from(KINDS), seed=st.integers(0, 1000), k=st.integers(1, 12), block=st.sampled_from([7, 64, 333])
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -25,7 +25,6 @@ def _brute_force(scores: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[An
     return np.take_along_axis(scores, rows, axis=1), rows
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.tuples(st.integers(0, 7), st.integers(0, 40)),

@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -61,7 +61,6 @@ def test_equal_vectors_come_in_the_order_of_their_rows(backend: Backend) -> None
     assert index_of(same, backend).search(same[:2], 40)[1].tolist() == [list(range(40))] * 2
 
 
-@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=12), st.sampled_from(["numpy", "torch"]))
 def test_rows_keep_their_numbers_through_any_history(steps: list[tuple[bool, int]], backend: Backend) -> None:
     index = DistanceIndex(12, backend)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
@@ -30,7 +30,6 @@ def test_lines_are_those_of_the_format(tmp_path: Path) -> None:
     assert read_run(tmp_path / "x.run", unescape=False)["q%202"] == {"a%2520b": -1.0}
 
 
-@settings(max_examples=12, deadline=None)
 @given(st.lists(IDS, min_size=1, max_size=40, unique=True), st.lists(IDS, min_size=1, max_size=3, unique=True))
 def test_any_id_survives_writing_and_reading(document_ids: list[str], query_ids: list[str]) -> None:
     generator = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -109,7 +109,6 @@ def test_given_half_floats_are_searched_as_they_are() -> None:
 
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("on_disk", [False, True])
-@settings(max_examples=8)
 @given(seed=st.integers(0, 1000))
 def test_a_living_corpus_keeps_its_rows(
     storage: str, on_disk: bool, seed: int, tmp_path_factory: pytest.TempPathFactory

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
@@ -11,7 +11,6 @@ from jasper_rag.retrieval import vector_storage
 from jasper_rag.retrieval.vector_storage import STORAGES, Int8Storage, storage_named
 
 
-@settings(max_examples=40)
 @given(
     name=st.sampled_from(STORAGES),
     seed=st.integers(0, 1000),

@@ -112,7 +112,7 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(0, 9), st.binary(max_size=4))
 def test_a_mutated_archive_never_raises_anything_else(tmp_path: Path, where: float, gone: int, new: bytes) -> None:
     archive = zipped(tmp_path / "a.zip", {"a/x.txt": "some text " * 9, "a/y.txt": "y"})

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
@@ -110,7 +110,6 @@ WORDS = ["word", "a", "Longer-word,", "end.", "B!", "1. In", "句。"]
 pieces = st.sampled_from([*WORDS, " ", "  ", "\n", "\n\n", "\t", "# H", "\n# Two\n", "===="])
 
 
-@settings(max_examples=150)
 @given(
     st.lists(pieces, max_size=30).map(lambda parts: " ".join(parts)) | st.lists(pieces, max_size=30).map("".join),
     st.sampled_from(["tokens", "headings", "sentences"]),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.text.leakage import leak_report, normalised, occurs_in, text_key
@@ -24,7 +24,6 @@ def test_normalised(text: str, expected: str) -> None:
     assert normalised(text) == expected
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.text(max_size=30))
 def test_normalised_is_blind_to_case_blanks_and_punctuation(text: str) -> None:
     once = normalised(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
@@ -48,7 +48,6 @@ def test_the_index_finds_what_all_comparisons_find(threshold: float) -> None:
     assert len(set(found)) < len(texts)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), max_size=12))
 def test_any_few_texts(texts: list[str]) -> None:
     assert representatives(texts) == brute_force(texts, 0.8)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.text.sentences import looks_like_code, sentence_spans
@@ -90,7 +90,6 @@ def test_prose_is_no_code(text: str) -> None:
     assert not looks_like_code(text)
 
 
-@settings(max_examples=100)
 @given(st.text(alphabet=st.sampled_from("aB1 .!?\n`-#=\"')。é\t"), max_size=80) | st.text(max_size=60))
 def test_spans_hold_every_visible_character_in_order(text: str) -> None:
     spans = sentence_spans(text)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.errors import InputError
@@ -56,7 +56,6 @@ def connected(found: RetrievalSet) -> list[set[str]]:
 pairs_strategy = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=60)
 
 
-@settings(max_examples=120, derandomize=True, deadline=None)
 @given(pairs_strategy, st.integers(0, 5))
 def test_split_by_document_shares_nothing_and_loses_nothing(pairs: Pairs, seed: int) -> None:
     given_set = make({"all": pairs})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jasper_rag.text.leakage import occurs_in
@@ -11,7 +11,6 @@ from jasper_rag.text.verbatim import PhraseFinder
 WORDS = st.lists(st.sampled_from(["a", "b", "B,", "c."]), min_size=1, max_size=7).map(" ".join)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(WORDS, max_size=6), st.lists(WORDS, max_size=5))
 def test_as_looking_for_each(phrases: list[str], texts: list[str]) -> None:
     finder = PhraseFinder(phrases)

@@ -12,7 +12,7 @@ FOLDERS = ("src", "scripts", "examples", "benchmarks")
 PICKLERS = frozenset({"pickle", "_pickle", "cPickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"})
 
 
-def dotted(node: ast.expr, aliases: dict[str, str]) -> str:
+def dotted(node: ast.AST, aliases: dict[str, str]) -> str:
     """Dotted name of an attribute chain with import aliases resolved; empty if it is none."""
     if isinstance(node, ast.Name):
         return aliases.get(node.id, node.id)
@@ -48,6 +48,11 @@ def is_torch_load(name: str) -> bool:
     return name in {"torch.load", "torch.serialization.load"}
 
 
+def may_be_torch_load(node: ast.AST) -> bool:
+    """Cheap: whether resolving the name is worth while."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and node.attr == "load")
+
+
 def unsafe_calls(node: ast.Call, aliases: dict[str, str]) -> Iterator[str]:
     """What one call does that could unpickle."""
     name = dotted(node.func, aliases)
@@ -77,7 +82,7 @@ def violations(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             found += [(node.lineno, what) for what in unsafe_calls(node, aliases)]
-        elif isinstance(node, ast.Attribute | ast.Name) and is_torch_load(dotted(node, aliases)):
+        elif may_be_torch_load(node) and is_torch_load(dotted(node, aliases)):
             # Handed around (a partial, a variable) it could be called with anything.
             if id(node) not in called:
                 found.append((node.lineno, "torch.load not called in place"))

@@ -52,6 +52,12 @@ def say(text: str = "", *, quiet: bool = False) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def call_of(verb: str) -> str:
+    """How to call another verb of the encoder's: as a script where the running command is one, else through `jasper`."""
+    scripts = {"prepare": "prepare_data.py", "train-encoder": "train.py", "evaluate-encoder": "evaluate.py"}
+    return f"python scripts/{scripts[verb]}" if sys.argv[0].endswith(".py") else f"jasper {verb}"
+
+
 def put_json(value: Any) -> None:
     """Data as JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

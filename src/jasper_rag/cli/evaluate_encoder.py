@@ -120,13 +120,18 @@ def _require_places(output_file: Path | None, per_query: Path | None) -> None:
 
 
 def _evaluated(config: dict[str, Any], per_query: Path | None, *, offline: bool) -> dict[str, Any]:
+    from jasper_rag.evaluation.encoder_task import read_task
+
+    # What can be refused at once comes first: models take seconds to import and to load.
+    if not Path(config["model_path"]).is_file():
+        remedy = "Give best_model.pt of a training run; scripts/train.py makes one."
+        raise InputError("there is no checkpoint here.", path=config["model_path"], remedy=remedy)
+    task = read_task(config["test_data"], config["split"])
+
     from jasper_rag.embedding.embedding_store import EmbeddingStore
     from jasper_rag.embedding.gaussian_encoder import GaussianEmbeddingGemma
     from jasper_rag.evaluation.encoder_evaluation import evaluate_encoder as evaluate
-    from jasper_rag.evaluation.encoder_task import read_task
 
-    # The data first: they are read in a moment, a model is not.
-    task = read_task(config["test_data"], config["split"])
     model = GaussianEmbeddingGemma.from_pretrained(
         config["model_path"], config["base_model"], config["device"], output_dim=config["output_dim"], offline=offline
     )
@@ -181,5 +186,5 @@ def _next(result: dict[str, Any], model_path: Path) -> str:
 
     tested = result["significance"]["base"]
     if tested["p_value"] < SIGNIFICANT and tested["difference"] < 0:
-        return "python scripts/train.py --freeze_base --projection_learning_rate 5e-4   (the base stays as it is)"
+        return f"{console.call_of('train-encoder')} --freeze_base --projection_learning_rate 5e-4   (the base stays as it is)"
     return f"jasper fit --data DIR --encoder {shlex.quote(str(model_path))} --output-dir runs/gaussian"

@@ -98,6 +98,9 @@ def run(program: typer.Typer, name: str, *flags: str) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if name.endswith(".py") and any(argument.isspace() for argument in sys.argv[1:]):
+            remedy = "The \\ that continues a line must be its very last character: no space, no comment behind it."
+            raise InputError("an argument is a space and nothing else.", remedy=remedy)
         program(args=[*flags, *sys.argv[1:]], prog_name=name)
     except InputError as error:
         sys.stderr.write(f"{name}: {error}\n")

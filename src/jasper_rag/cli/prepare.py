@@ -213,7 +213,7 @@ def _show(prepared: PreparedPairs, files: Sequence[Path], folder: Path, *, as_js
             console.say(f"{path} is of an earlier run and stays as it is", quiet=quiet)
     val = next((f" --val_data {shlex.quote(str(path))}" for path in files if path.name == "val.json"), "")
     train = shlex.quote(str(files[0]))
-    console.say(f"\nnext:\n  python scripts/train.py --train_data {train}{val} --epochs 3", quiet=quiet)
+    console.say(f"\nnext:\n  {console.call_of('train-encoder')} --train_data {train}{val} --epochs 3", quiet=quiet)
 
 
 def _lines(report: Mapping[str, Any]) -> list[str]:
@@ -221,6 +221,9 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
     pairs, used = report["pairs"], report["documents_with_queries"]
     lines = [f"{read}, {report['documents_kept']:,} different documents kept"]
     lines += [f"  dropped: {count:,} {reason}" for reason, count in report["dropped"].items()]
+    made, asked = sum(pairs.values()), report.get("pairs_asked_for", 0)
+    if made + report["dropped"].get("pairs that no style could make", 0) < asked:
+        lines.append(f"  {made:,} of the {asked:,} pairs asked for: these documents give no more, more documents do")
     for name in ("train", "val", "test"):
         if pairs[name]:
             lines.append(f"{name}: {pairs[name]:,} queries on {used[name]:,} documents")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jasper_rag.cli import console, encoder_options, options, processes
+from jasper_rag.errors import InputError
 from jasper_rag.progress import quiet as no_bars
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def train_encoder(
         trainer = _train(config, _checkpoint(output_dir, resume, resume_from), rank)
     if not rank:
         _show(trainer, output_dir, as_json=as_json)
+        console.say(f"\nnext:\n  {_next(config)}", quiet=quiet)
 
 
 def _train(config: EncoderTrainingConfig, checkpoint: Path | None, rank: int | None) -> EncoderTrainer:
@@ -91,6 +94,8 @@ def _train(config: EncoderTrainingConfig, checkpoint: Path | None, rank: int | N
     # The first process holds the folder and writes; others only compute.
     with nullcontext() if rank else writing(Path(config.output_dir)):
         trainer = prepare_encoder_run(config, resume=checkpoint, store=EmbeddingStore())
+        if checkpoint is None and not rank:
+            _say_what_is_replaced(Path(config.output_dir))
         if trainer.finished:
             _LOG.info("All %d epochs were done already; give more --epochs to go on.", config.epochs)
         else:
@@ -98,12 +103,25 @@ def _train(config: EncoderTrainingConfig, checkpoint: Path | None, rank: int | N
         try:
             trainer.fit()
         except KeyboardInterrupt as stop:
-            raise console.Interrupted("interrupted; the same command with --resume goes on.") from stop
+            raise console.Interrupted(
+                "interrupted; the same command with --resume (in place of --resume_from) goes on."
+            ) from stop
         _LOG.info("%s", trainer.verdict())
         return trainer
 
 
+def _say_what_is_replaced(folder: Path) -> None:
+    from jasper_rag.training.encoder_state import BEST, latest_checkpoint
+
+    if (folder / BEST).exists() and latest_checkpoint(folder) is not None:  # without one nothing has been trained
+        _LOG.warning(
+            "%s is of an earlier run and will be replaced: another --output_dir keeps it, --resume goes on with it",
+            folder / BEST,
+        )
+
+
 def _config(settings: dict[str, Any], rank: int | None) -> EncoderTrainingConfig:
+    from jasper_rag.text.pair_files import read_examples
     from jasper_rag.training.config_loading import validated
     from jasper_rag.training.encoder_config import EncoderTrainingConfig
 
@@ -112,11 +130,32 @@ def _config(settings: dict[str, Any], rank: int | None) -> EncoderTrainingConfig
 
         if torch.cuda.is_available():
             settings = {**settings, "device": f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"}
-    return validated(EncoderTrainingConfig, settings)
+    config = validated(EncoderTrainingConfig, settings)
+    # What can be refused at once comes first: models take seconds to import.
+    for path in filter(None, (config.train_data, config.val_data)):
+        if not Path(path).exists():
+            read_examples(path)  # says what to do
+    _require_checkpoint(config.model_path, "Give best_model.pt of a training run.")
+    if config.device is not None:
+        from jasper_rag.embedding.device import usable_device
+
+        usable_device(config.device)
+    return config
+
+
+def _require_checkpoint(path: str | Path | None, remedy: str) -> None:
+    if path is not None and not Path(path).is_file():
+        raise InputError("there is no checkpoint here.", path=path, remedy=remedy)
 
 
 def _checkpoint(output_dir: Path, resume: bool, resume_from: Path | None) -> Path | None:
+    if resume and resume_from is not None:
+        raise InputError(
+            "--resume and --resume_from name different checkpoints.",
+            remedy="Give --resume alone to go on from the last one in --output_dir.",
+        )
     if resume_from is not None or not resume:
+        _require_checkpoint(resume_from, "Give a checkpoint_epoch_N.pt, or --resume for the last one in --output_dir.")
         return resume_from
     from jasper_rag.training.encoder_state import latest_checkpoint
 
@@ -132,6 +171,14 @@ def _show(trainer: EncoderTrainer, output_dir: Path, *, as_json: bool) -> None:
         console.put_json({**trainer.state.plain(), "verdict": trainer.verdict(), "files": files})
     else:
         print(trainer.verdict())
+
+
+def _next(config: EncoderTrainingConfig) -> str:
+    """The command that measures the best model, on the test that was prepared beside the pairs if there is one."""
+    prepared = Path(config.train_data).parent / "test_eval.json"
+    test = shlex.quote(str(prepared)) if prepared.is_file() else "TEST_EVAL_JSON_OR_BEIR_FOLDER"
+    best = shlex.quote(str(Path(config.output_dir) / "best_model.pt"))
+    return f"{console.call_of('evaluate-encoder')} --model_path {best} --test_data {test}"
 
 
 @contextmanager

@@ -235,19 +235,3 @@ def _is_mapped(root: Path, device: torch.device) -> bool:
 
 def _warn(root: Path, fault: str) -> None:
     warnings.warn(f"{root}: {fault}", DatasetWarning, stacklevel=2)
-
-
-def usable_device(device: torch.device | str | None) -> torch.device:
-    """The device meant; None is the CPU.
-
-    Raises:
-        InputError: There is no such device, or it cannot be used here.
-    """
-    try:
-        wanted = torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"device {device!r} is unknown", remedy='Give "cpu", "cuda" or "cuda:0".') from error
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        problem = f"device {str(wanted)!r} asked for, but {torch.cuda.device_count()} CUDA devices can be used"
-        raise InputError(problem, remedy='Leave device out, or give "cpu".')
-    return wanted

@@ -19,12 +19,13 @@ from jasper_rag.data.batch import Batch, PreparedBatch, SteeringSample
 from jasper_rag.data.batch_memory import BatchMemory
 from jasper_rag.data.conversion import convert_pt_to_hdf5
 from jasper_rag.data.curriculum import draw_variants
-from jasper_rag.data.dataset_directory import StorageFormat, open_dataset, reload_negatives, usable_device
+from jasper_rag.data.dataset_directory import StorageFormat, open_dataset, reload_negatives
 from jasper_rag.data.gathering import gathered
 from jasper_rag.data.shared_tensors import shared_copy
 from jasper_rag.data.steering_tensors import SteeringTensors
 from jasper_rag.data.tensor_views import TensorViews
 from jasper_rag.dataset_layout import SPLITS, VARIANTS
+from jasper_rag.embedding.device import present_device
 from jasper_rag.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class JASPERSteeringDataset(TensorViews, Dataset[SteeringSample]):
         if split not in SPLITS:
             raise InputError(f"split {split!r}; there are {', '.join(SPLITS)}", remedy="Name one of them.")
         if tensors is None:
-            tensors = open_dataset(dataset_dir, usable_device(device), storage_format, use_mmap, verify)
+            tensors = open_dataset(dataset_dir, present_device(device), storage_format, use_mmap, verify)
         if split not in tensors.splits:
             remedy = f"Use one of: {', '.join(tensors.splits)}."
             raise InputError(f"this dataset has no {split} split", remedy=remedy, path=tensors.root)
@@ -112,7 +113,7 @@ class JASPERSteeringDataset(TensorViews, Dataset[SteeringSample]):
         Raises:
             InputError: As for the class; a missing test split is a `DatasetWarning` only.
         """
-        opened = open_dataset(dataset_dir, usable_device(device), storage_format, use_mmap, verify)
+        opened = open_dataset(dataset_dir, present_device(device), storage_format, use_mmap, verify)
         return {split: cls(dataset_dir, split, epoch, seed=seed, tensors=opened) for split in opened.splits}
 
     def __len__(self) -> int:

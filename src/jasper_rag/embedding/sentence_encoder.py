@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from jasper_rag.embedding import model_source
+from jasper_rag.embedding.device import usable_device
 from jasper_rag.embedding.encoder_identity import EncoderIdentity
 from jasper_rag.embedding.sentence_encoder_config import EncoderDtype, SentenceEncoderConfig
 from jasper_rag.embedding.vectors import Role, Vectors, require_texts, unit_rows
@@ -83,7 +84,7 @@ class SentenceEncoder:
             trust_remote_code=trust_remote_code,
             offline=offline,
         )
-        target = _usable_device(device)
+        target = None if device is None else str(usable_device(device))
         self.folder: Path = model_source.locate(self.config.name, revision, offline)
         self.dtype: EncoderDtype = _usable_dtype(dtype, target)
         self.model = _load(self.folder, target, self.dtype, trust_remote_code)
@@ -246,19 +247,6 @@ def quiet_loading() -> Iterator[None]:
 def _is_not_harmless_report(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return "LOAD REPORT" not in message or "MISSING" in message or "MISMATCH" in message
-
-
-def _usable_device(device: str | None) -> str | None:
-    if device is None:
-        return None
-    try:
-        torch.zeros(1, device=device).tolist()  # a device without data, "meta", fails only here
-    except (RuntimeError, AssertionError) as error:
-        message = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"device {device!r} cannot be used: {message}", field="device", remedy='Use "cpu", or leave it out.'
-        ) from error
-    return device
 
 
 def _usable_dtype(dtype: EncoderDtype, device: str | None) -> EncoderDtype:

@@ -39,7 +39,6 @@ def read_checkpoint_file(path: Path, device: torch.device | str, absent: str) ->
     except PermissionError:
         raise
     except _UNREADABLE as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        problem = f"cannot be read as a checkpoint ({said})."
+        # Not in torch's words: they recommend to load the file without the check.
         remedy = "Use another checkpoint; files that hold more than tensors and plain values are refused."
-        raise InputError(problem, path=path, remedy=remedy) from error
+        raise InputError("cannot be read as a checkpoint.", path=path, remedy=remedy) from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jasper_rag.atomic_files import require_writable, write_json
+from jasper_rag.embedding.device import usable_device
 from jasper_rag.embedding.embedding_store import EmbeddingStore
 from jasper_rag.embedding.gaussian_base import enable_gradient_checkpointing, load_base
 from jasper_rag.embedding.gaussian_encoder import GaussianEmbeddingGemma
@@ -57,6 +58,7 @@ def prepare_encoder_run(
         InputError: A file is missing or damaged, the base model cannot be had, or settings contradict each other.
     """
     config = config.resolved()
+    device = _device(config.device)
     train = read_examples(config.train_data)
     val = () if config.val_data is None else read_examples(config.val_data)
     _LOG.info("Input files validated")
@@ -66,7 +68,6 @@ def prepare_encoder_run(
         for change in require_same_run(content, config.model_dump(), digest, resume):
             _LOG.warning("going on with other settings: %s", change)
     _write_settings(config)
-    device = _device(config.device)
     _LOG.info("Loading datasets...")
     _LOG.info("Loaded %s training examples", f"{len(train):,}")
     if val:
@@ -227,7 +228,7 @@ def _step(config: EncoderTrainingConfig, model: GaussianEmbeddingGemma, table: P
 
 
 def _device(name: str | None) -> torch.device:
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     _LOG.info("Using device: %s", device)
     if device.type == "cuda" and torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(device)

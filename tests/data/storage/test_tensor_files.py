@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -133,7 +133,6 @@ def test_parts_of_an_archive_are_verified(tmp_path: Path) -> None:
 NUMBERS = st.integers(-(2**70), 2**70) | st.integers(-300, 70_000)
 
 
-@settings(max_examples=30)
 @given(st.lists(st.lists(NUMBERS, max_size=5), max_size=8) | st.lists(NUMBERS, max_size=5))
 def test_lists_are_read_as_torch_reads_them(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
     path = tmp_path_factory.mktemp("lists") / "x.pt"

@@ -206,7 +206,7 @@ def test_importing_the_readers_loads_no_library() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=6))
 def test_a_mutated_file_never_raises_anything_else(tmp_path: Path, where: float, gone: int, new: bytes) -> None:
     path = write(tmp_path / "p.parquet", {"question": ["who?", "whose?"], "answer": ["me", "mine"]})
