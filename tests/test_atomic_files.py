@@ -96,6 +96,7 @@ def test_a_disk_found_full_by_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names(tmp_path) == ["file.txt", "folder"]
 
 
+@pytest.mark.slow
 def test_a_write_that_really_fails_and_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text(path, "old")

@@ -145,6 +145,7 @@ def broken_off(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return staging_in(run)
 
 
+@pytest.mark.slow
 def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path, OLD)
     with replacing_entries(tmp_path) as fresh:
@@ -168,6 +169,7 @@ def test_a_move_that_can_be_neither_done_nor_undone_is_done_later(
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.slow
 def test_a_reader_takes_what_is_there_and_a_writer_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, OLD)
     staging = broken_off(tmp_path, monkeypatch)

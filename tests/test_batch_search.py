@@ -21,6 +21,7 @@ def questions(tmp_path: Path, synonym_set: RetrievalSet) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranker", ["hybrid", "dense", "plain"])
 def test_the_run_is_that_of_single_searches(
     fitted: Jasper,
@@ -62,6 +63,7 @@ def test_a_bad_question_leaves_the_old_run(fitted: Jasper, questions: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["questions.jsonl", "run.trec"]
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_steered(fitted: Jasper, synonym_set: RetrievalSet, questions: Path, tmp_path: Path) -> None:
     search_file(fitted, questions, tmp_path / "run.trec", 4, steer="#2")
     run = read_run(tmp_path / "run.trec")

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jasper_rag import dataset_layout as layout
 
 
@@ -40,6 +42,7 @@ def test_paths() -> None:
     assert "hard_negatives.pt" in layout.CHECKSUM_FREE
 
 
+@pytest.mark.slow
 def test_it_imports_nothing_heavy() -> None:
     code = "import sys, jasper_rag.dataset_layout; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

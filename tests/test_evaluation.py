@@ -67,6 +67,7 @@ def test_a_cut_off_below_1_is_an_error(k: int) -> None:
         recall_at_k([1], [1], [k])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 30), unique=True, max_size=30), st.sets(st.integers(0, 30), min_size=1, max_size=9))
 def test_the_figures_are_those_of_trec_eval(retrieved: list[int], relevant: set[int]) -> None:
     measures = {"recall.5,10", "ndcg_cut.10", "map_cut.100", "recip_rank"}

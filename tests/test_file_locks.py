@@ -45,6 +45,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_at_once(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
     with holder(run) as process:
@@ -61,6 +62,7 @@ def test_a_second_process_is_refused_at_once(tmp_path: Path) -> None:
         assert names(run) == [LOCK]
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)

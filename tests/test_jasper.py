@@ -158,6 +158,7 @@ def test_a_saved_model_finds_the_same_with_the_same_scores(
             assert loaded.search(QUESTION, 20, ranker) == fitted.search(QUESTION, 20, ranker)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(
     fitted: Jasper, synonym_set: RetrievalSet, quick_config: JasperConfig, word_encoder: Encoder, tmp_path: Path
 ) -> None:
@@ -199,6 +200,7 @@ def test_the_encoder_is_resolved_when_first_needed(
     assert [(config.name, config.offline) for config in asked] == [(JasperConfig().encoder.name, True)]
 
 
+@pytest.mark.slow
 def test_the_own_test_split_is_measured_as_by_the_fit(
     fitted: Jasper, record: FitRecord, synonym_set: RetrievalSet
 ) -> None:
@@ -215,6 +217,7 @@ def test_the_own_test_split_is_measured_as_by_the_fit(
     assert fitted.evaluate(divided, "dev").split == "dev"
 
 
+@pytest.mark.slow
 def test_another_set_is_searched_in_its_own_corpus(fitted: Jasper, synonym_set: RetrievalSet) -> None:
     documents = tuple(Document(f"other {d.id}", d.text) for d in synonym_set.documents[:40])
     queries = tuple(Query(f"other {q.id}", q.text) for q in synonym_set.queries[:40])
@@ -226,6 +229,7 @@ def test_another_set_is_searched_in_its_own_corpus(fitted: Jasper, synonym_set: 
     assert jasper > plain + 0.3
 
 
+@pytest.mark.slow
 def test_a_corpus_unlike_the_one_trained_on_is_searched_plainly(fitted: Jasper, synonym_set: RetrievalSet) -> None:
     gate = fitted.model.corpus_gate
     assert gate is not None

@@ -54,6 +54,7 @@ def require_no_leak(prepared: PreparedPairs) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("styles", [("mixed",), ("cloze",), ("keyword", "question")])
 @pytest.mark.parametrize("negatives", ["bm25", "random"])
 def test_nothing_leaks(documents: list[str], styles: tuple[str, ...], negatives: str) -> None:
@@ -73,6 +74,7 @@ def test_nothing_leaks(documents: list[str], styles: tuple[str, ...], negatives:
     assert sum(report["documents_with_queries"].values()) <= report["documents_kept"] == 60
 
 
+@pytest.mark.slow
 def test_duplicates_go_before_the_split(documents: list[str]) -> None:
     again = [*documents, *(text.upper() for text in documents[:10]), f"{documents[20]} Indeed.", " "]
     prepared = prepare_documents(again, PreparationConfig(split=SPLIT))
@@ -83,6 +85,7 @@ def test_duplicates_go_before_the_split(documents: list[str]) -> None:
     assert (dropped["equal documents"], dropped["near-duplicate documents"], dropped["blank documents"]) == (10, 1, 1)
 
 
+@pytest.mark.slow
 def test_distractors_stand_in_the_tests_corpus_only(documents: list[str]) -> None:
     prepared = prepare_documents(documents[:40], PreparationConfig(split=SPLIT), distractors=documents[35:])
     require_no_leak(prepared)
@@ -92,6 +95,7 @@ def test_distractors_stand_in_the_tests_corpus_only(documents: list[str]) -> Non
     assert prepared.report["dropped"]["distractors that were near-duplicates"] == 5
 
 
+@pytest.mark.slow
 def test_generated_queries(documents: list[str]) -> None:
     prepared = prepare_documents(
         documents, PreparationConfig(split=SPLIT), generate=lambda text: f"what of {normalised(text).split()[-1]}zz?"
@@ -117,6 +121,7 @@ class FirstLetters:
         return unit
 
 
+@pytest.mark.slow
 def test_an_encoder_mines(documents: list[str]) -> None:
     config = PreparationConfig(split=SPLIT, negatives="encoder")
     require_no_leak(prepare_documents(documents, config, encoder=FirstLetters()))
@@ -198,6 +203,7 @@ def test_bad_documents() -> None:
         prepare_documents([" "])
 
 
+@pytest.mark.slow
 def test_files(documents: list[str], tmp_path: Path) -> None:
     prepared = prepare_documents(documents, PreparationConfig(split=SPLIT))
     folder, elsewhere = tmp_path / "processed", tmp_path / "other" / "pairs.json"
@@ -229,6 +235,7 @@ preparation.write_prepared(preparation.prepare_documents(texts, config), sys.arg
 """
 
 
+@pytest.mark.slow
 def test_killed_while_writing_the_old_files_stay(documents: list[str], tmp_path: Path, repository: Path) -> None:
     prepared = prepare_documents(documents, PreparationConfig(split=SPLIT))
     folder = tmp_path / "processed"
@@ -243,6 +250,7 @@ def test_killed_while_writing_the_old_files_stay(documents: list[str], tmp_path:
     assert sorted(path.name for path in folder.iterdir()) == sorted(before)
 
 
+@pytest.mark.slow
 def test_the_prepared_files_beside_the_documents_are_these(
     documents: list[str], tmp_path: Path, repository: Path
 ) -> None:

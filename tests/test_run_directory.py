@@ -49,6 +49,7 @@ def snapshot(directory: Path) -> dict[str, bytes | None]:
     }
 
 
+@pytest.mark.slow
 def test_everything_is_written(fitted: Jasper, record: FitRecord, divided: RetrievalSet, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
     write_fit(fitted, record, run)
@@ -82,6 +83,7 @@ def test_everything_is_written(fitted: Jasper, record: FitRecord, divided: Retri
     assert len(Jasper.load(run).model.documents) == 160
 
 
+@pytest.mark.slow
 def test_a_new_run_replaces_an_old_one_and_nothing_else(fitted: Jasper, record: FitRecord, tmp_path: Path) -> None:
     write_fit(fitted, record, tmp_path)
     complete = snapshot(tmp_path)
@@ -93,6 +95,7 @@ def test_a_new_run_replaces_an_old_one_and_nothing_else(fitted: Jasper, record: 
     assert snapshot(tmp_path) == complete | {"notes.txt": b"mine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "error"),
     [
@@ -131,6 +134,7 @@ def test_a_failure_leaves_the_old_run_to_the_byte(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swapping", [True, False])
 def test_a_failure_in_the_last_move_is_undone(
     fitted: Jasper, record: FitRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapping: bool

@@ -28,6 +28,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_fit_is_refused_before_and_at_its_end(fitted: Jasper, tmp_path: Path) -> None:
     assert fitted.record is not None
     run = tmp_path / "run"

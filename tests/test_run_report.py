@@ -40,6 +40,7 @@ def test_an_example_is_one_question_before_and_after(record: FitRecord) -> None:
             )
 
 
+@pytest.mark.slow
 def test_the_report_routes_the_questions_it_shows(fitted: Jasper, record: FitRecord, tmp_path: Path) -> None:
     found = run_report(fitted, record, record.to_metrics(), tmp_path)
     view = found.routing
@@ -66,6 +67,7 @@ def test_a_run_without_topics_has_no_map(fitted: Jasper, record: FitRecord, tmp_
     assert run_report(bare, record, record.to_metrics(), tmp_path).routing is None
 
 
+@pytest.mark.slow
 def test_shared_titles_are_told_apart_by_the_text(fitted: Jasper, record: FitRecord, tmp_path: Path) -> None:
     documents = tuple(
         dataclasses.replace(document, title="" if row % 2 else "Note")
@@ -96,6 +98,7 @@ def test_facts_tell_what_was_decided(fitted: Jasper, record: FitRecord) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_fit_without_a_gate_says_so(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     config = load_config(overrides={"guard.gate": False, "training.steps": 2})
     jasper = Jasper.fit(synonym_set, encoder=word_encoder, config=config)
@@ -103,6 +106,7 @@ def test_a_fit_without_a_gate_says_so(synonym_set: RetrievalSet, word_encoder: E
     assert facts(jasper, jasper.record)["Familiarity gate"] == "off"
 
 
+@pytest.mark.slow
 def test_a_report_of_many_questions_shows_gains_losses_and_a_sample(
     synonym_set: RetrievalSet, word_encoder: Encoder, tmp_path: Path
 ) -> None:

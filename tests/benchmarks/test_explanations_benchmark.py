@@ -8,6 +8,7 @@ import pytest
 import torch
 
 
+@pytest.mark.slow
 def test_every_way_to_ask_is_measured(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     names = runpy.run_path(str(repository / "benchmarks" / "explanations.py"))

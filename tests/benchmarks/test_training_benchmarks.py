@@ -30,6 +30,7 @@ def benchmark(repository: Path, name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_an_epoch_is_measured_beside_its_products(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ ENCODERS: list[tuple[str, object, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "problem"), [pytest.param(*rest, id=name) for name, *rest in ENCODERS])
 def test_an_encoder_that_returns_nonsense(
     synonym_set: RetrievalSet, quick_config: JasperConfig, tmp_path: Path, encoder: object, problem: str

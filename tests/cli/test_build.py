@@ -98,6 +98,7 @@ def test_a_dataset_is_built_and_told(building: tuple[Path, Any]) -> None:
     assert not list(root.parent.glob(".*"))
 
 
+@pytest.mark.slow
 def test_equal_builds_give_equal_bytes_and_quiet_is_quiet(
     jasper: Command, building: tuple[Path, Any], flags: list[object], tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_equal_builds_give_equal_bytes_and_quiet_is_quiet(
     assert files_of(tmp_path / "synonyms") == files_of(building[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage_format", ["pt", "hdf5"])
 def test_the_formats_of_the_original_project_hold_the_same(
     jasper: Command, building: tuple[Path, Any], flags: list[object], tmp_path: Path, storage_format: str
@@ -167,6 +169,7 @@ def test_scored_pairs_and_keyword_clusters_from_end_to_end(
         assert votes.count(int(held.tensors["pair_cluster_id"][row])) == most
 
 
+@pytest.mark.slow
 def test_settings_come_from_a_file_and_flags_override_it(
     jasper: Command, flags: list[object], tmp_path: Path, word_model: Path, data: Path
 ) -> None:
@@ -209,6 +212,7 @@ def test_bad_input_is_found_before_slow_work(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_unusable_sets_and_tables_are_refused(jasper: Command, damaged: Path, tmp_path: Path) -> None:
     (damaged / "qrels" / "all.tsv").rename(damaged / "qrels" / "test.tsv")
@@ -236,6 +240,7 @@ def test_unusable_sets_and_tables_are_refused(jasper: Command, damaged: Path, tm
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_hdf5_without_h5py_is_refused_first(
     jasper: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +251,7 @@ def test_hdf5_without_h5py_is_refused_first(
     assert "jasper-rag[hdf5]" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_a_folder_that_holds_something_else_is_left_alone(jasper: Command, data: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
@@ -255,6 +261,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(jasper: Command, data:
     assert files_of(tmp_path) == {"notes.txt": b"mine"}
 
 
+@pytest.mark.slow
 def test_a_cluster_file_of_another_encoder(jasper: Command, flags: list[object], tmp_path: Path) -> None:
     content = {"metadata": {"n_clusters": 1}, "cluster_assignments": {"car": 0}, "centroids": [[1.0, 0.0]]}
     (tmp_path / "clusters.json").write_text(json.dumps(content))
@@ -265,6 +272,7 @@ def test_a_cluster_file_of_another_encoder(jasper: Command, flags: list[object],
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage_format", ["safetensors", "pt", "hdf5"])
 def test_a_full_disk_leaves_the_older_dataset(
     jasper: Command, building: tuple[Path, Any], flags: list[object], tmp_path: Path, storage_format: str

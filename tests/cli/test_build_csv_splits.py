@@ -32,6 +32,7 @@ def pairs(synonym_set: RetrievalSet, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_csv_files_divide_the_pairs(jasper: Command, pairs: Path, word_model: Path, tmp_path: Path) -> None:
     header, *lines = pairs.read_text(encoding="utf-8").splitlines()
     sizes = {"train": 260, "val": 20, "test": 40}
@@ -56,6 +57,7 @@ def test_csv_files_divide_the_pairs(jasper: Command, pairs: Path, word_model: Pa
         assert all(question in content for question in asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -78,6 +80,7 @@ def test_what_cannot_be_meant_is_refused(
     assert not (pairs.parent / "dataset").exists()
 
 
+@pytest.mark.slow
 def test_the_splits_may_stand_in_the_settings(jasper: Command, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pairs.parent)
     Path("build.yaml").write_text("csv_splits: {train: [nowhere.csv]}")

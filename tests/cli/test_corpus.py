@@ -46,6 +46,7 @@ def test_added_documents_are_found_and_removed_ones_are_not(
     assert ids(own_run) == [*before[1:], "n1"]
 
 
+@pytest.mark.slow
 def test_ids_to_remove_from_a_file(jasper: Command, own_run: Path, tmp_path: Path) -> None:
     before = ids(own_run)
     (tmp_path / "gone.txt").write_text(f"{before[3]}\n\n{before[5]}\n")
@@ -53,6 +54,7 @@ def test_ids_to_remove_from_a_file(jasper: Command, own_run: Path, tmp_path: Pat
     assert set(before) - set(ids(own_run)) == {before[3], before[5]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,6 +71,7 @@ def test_bad_changes_change_nothing(jasper: Command, own_run: Path, arguments: l
     assert {path: path.read_bytes() for path in own_run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_known_id_is_refused(jasper: Command, own_run: Path, new_documents: Path) -> None:
     assert jasper("add", "--run", own_run, "--data", new_documents).code == 0
     outcome = jasper("add", "--run", own_run, "--data", new_documents)

@@ -39,6 +39,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, source: Path, word_model: Path) 
     monkeypatch.setattr(demo, "MAX_SEQ_LENGTH", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_demo")
 def test_the_demo_fits_compares_and_searches(jasper: Command, tmp_path: Path) -> None:
     run = tmp_path / "demo"
@@ -70,6 +71,7 @@ def test_a_quiet_demo_with_a_seed(jasper: Command, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "demo" / "config.yaml").read_text())["seed"] == 5
 
 
+@pytest.mark.slow
 def test_the_demo_reads_no_more_tokens_than_it_says(
     jasper: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_the_own_set_is_divided_as_by_the_fit(jasper: Command, run: Path, data: 
     assert dev["systems"]["plain"] != again["systems"]["plain"]
 
 
+@pytest.mark.slow
 def test_another_set_with_its_own_splits(jasper: Command, run: Path, damaged: Path, tmp_path: Path) -> None:
     (damaged / "qrels" / "all.tsv").rename(damaged / "qrels" / "test.tsv")
     target = tmp_path / "results"
@@ -51,6 +52,7 @@ def test_another_set_with_its_own_splits(jasper: Command, run: Path, damaged: Pa
     assert sorted(path.name for path in target.iterdir()) == ["metrics.json", "runs"]
 
 
+@pytest.mark.slow
 def test_questions_without_an_answer_are_left_out(jasper: Command, run: Path, damaged: Path, tmp_path: Path) -> None:
     rows = ["query-id\tcorpus-id\tscore", "q3\td3\t1", "q4\td4\t0", "q5\td5\t2"]
     (damaged / "qrels" / "all.tsv").unlink()
@@ -61,6 +63,7 @@ def test_questions_without_an_answer_are_left_out(jasper: Command, run: Path, da
     assert list(read_run(tmp_path / "r" / "runs" / "test.hybrid.trec")) == ["q3", "q5"]
 
 
+@pytest.mark.slow
 def test_a_missing_split_is_answered_with_those_there_are(jasper: Command, run: Path, damaged: Path) -> None:
     (damaged / "qrels" / "all.tsv").write_text("query-id\tcorpus-id\tscore\nq3\td3\t1\n")
     outcome = jasper("evaluate", "--run", run, "--data", damaged)
@@ -71,6 +74,7 @@ def test_a_missing_split_is_answered_with_those_there_are(jasper: Command, run: 
     assert json.loads(asked.out)["questions"] == 1
 
 
+@pytest.mark.slow
 def test_a_split_that_the_fit_did_not_measure(jasper: Command, run: Path) -> None:
     outcome = jasper("evaluate", "--run", run, "--split", "dev")
     assert (outcome.code, outcome.out) == (2, "")
@@ -78,6 +82,7 @@ def test_a_split_that_the_fit_did_not_measure(jasper: Command, run: Path) -> Non
     assert "--data DIR" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -98,6 +103,7 @@ def test_damaged_metrics(jasper: Command, tmp_path: Path, text: str, message: st
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_bad_places(jasper: Command, run: Path, data: Path, tmp_path: Path) -> None:
     nowhere = jasper("evaluate", "--run", tmp_path / "nowhere")
     assert nowhere.code == 2

@@ -60,6 +60,7 @@ def test_the_documented_command(jasper: Command, checkpoint: Path, test_eval: Pa
     assert set(result) >= {"baselines", "significance", "geometry", "verdict", "config"}
 
 
+@pytest.mark.slow
 def test_dashes_a_beir_directory_and_json(jasper: Command, checkpoint: Path, data: Path, tmp_path: Path) -> None:
     flags = ["--model-path", checkpoint, "--test-data", data, "--split", "all", "--json", "--quiet"]
     outcome = jasper("evaluate-encoder", *flags, "--per-query", tmp_path / "q.jsonl", "--output-dim", 16)
@@ -72,6 +73,7 @@ def test_dashes_a_beir_directory_and_json(jasper: Command, checkpoint: Path, dat
     assert len((tmp_path / "run.trec").read_text().splitlines()) == 160 * 100
 
 
+@pytest.mark.slow
 def test_the_base_model_may_have_moved(jasper: Command, word_model: Path, test_eval: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(word_model, tmp_path / "base")
@@ -86,6 +88,7 @@ def test_the_base_model_may_have_moved(jasper: Command, word_model: Path, test_e
     assert json.loads(found.out)["config"]["base_model"] == str(moved)
 
 
+@pytest.mark.slow
 def test_the_bridge_to_fit_and_search(
     jasper: Command, checkpoint: Path, data: Path, settings: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +135,7 @@ def test_bad_input_is_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_script_is_the_verb(repository: Path) -> None:
     script = repository / "scripts" / "evaluate.py"
     found = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)

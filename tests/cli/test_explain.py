@@ -33,6 +33,7 @@ def test_an_explanation_is_readable_at_80_columns(jasper: Command, run: Path) ->
     assert " ".join(outcome.out.split()).endswith(found.actionable_signal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "way"),
     [
@@ -54,6 +55,7 @@ def test_json_is_the_explanation(jasper: Command, run: Path, arguments: list[str
     assert ("Steered past the guard" in shown.out) == (found.steering_shift > 0)
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn(jasper: Command, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "why.png"
     outcome = jasper("explain", "--run", run, "--figure", path, QUESTION)
@@ -77,6 +79,7 @@ def test_a_file_of_questions(jasper: Command, run: Path, tmp_path: Path) -> None
     assert set(lines[0]) == {"id", *alone}
 
 
+@pytest.mark.slow
 def test_a_fault_leaves_no_half_file(jasper: Command, run: Path, tmp_path: Path) -> None:
     questions, output = tmp_path / "questions.jsonl", tmp_path / "explanations.jsonl"
     questions.write_text('{"_id": "a", "text": "car"}\n' * 65, encoding="utf-8")
@@ -105,6 +108,7 @@ def test_bad_input(jasper: Command, run: Path, arguments: list[str], message: st
     assert message in outcome.err
 
 
+@pytest.mark.slow
 def test_a_model_without_topics_is_explained_but_not_drawn(jasper: Command, run: Path, tmp_path: Path) -> None:
     import dataclasses
 

@@ -25,6 +25,7 @@ def test_the_numpy_predictor(jasper: Command, run: Path, tmp_path: Path) -> None
     assert (tmp_path / "to" / "jasper_predictor.py").is_file()
 
 
+@pytest.mark.slow
 def test_the_sentence_transformers_model_searches_as_the_run_does(jasper: Command, run: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -38,6 +39,7 @@ def test_the_sentence_transformers_model_searches_as_the_run_does(jasper: Comman
     np.testing.assert_allclose(model.encode(["car road"]), loaded.encoder.encode(["car road"], "document"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_whatever_can_be_made_is_made(
     jasper: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +55,7 @@ def test_whatever_can_be_made_is_made(
     )
 
 
+@pytest.mark.slow
 def test_all_means_all(jasper: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     outcome = jasper("export", "--run", run, "--to", tmp_path / "to", "--format", "all")

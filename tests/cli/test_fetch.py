@@ -81,6 +81,7 @@ def test_a_set_by_name(jasper: Command, server: Any, here: Path) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_another_folder_quietly(jasper: Command, server: Any, here: Path) -> None:
     server.files["/mine.zip"] = zipped(archive())
     outcome = jasper("fetch", "mine", "--output-dir", "my sets/first", "--base-url", server.url, "--quiet")
@@ -92,6 +93,7 @@ def test_another_folder_quietly(jasper: Command, server: Any, here: Path) -> Non
     assert jasper("fetch", "mine", "--output-dir", "empty/../empty", "--base-url", server.url, "-q").code == 0
 
 
+@pytest.mark.slow
 def test_a_set_of_sets(jasper: Command, server: Any) -> None:
     server.files["/forums.zip"] = zipped({**archive("forums/tex/"), **archive("forums/android/")})
     outcome = jasper("fetch", "forums", "--base-url", server.url, "--output-dir", "sets/all")
@@ -102,6 +104,7 @@ def test_a_set_of_sets(jasper: Command, server: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_working_directory_is_taken(jasper: Command, server: Any, here: Path) -> None:
     (here / "notes.txt").touch()
     outcome = jasper("fetch", "mine", "--output-dir", ".", "--base-url", server.url)
@@ -109,6 +112,7 @@ def test_the_working_directory_is_taken(jasper: Command, server: Any, here: Path
     assert f"{here}: something else than a BEIR set is here" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_download_that_broke_off_goes_on(jasper: Command, server: Any, here: Path) -> None:
     content = server.files["/mine.zip"] = zipped(archive())
     server.cuts = [200]
@@ -134,6 +138,7 @@ def test_without_a_network(jasper: Command, here: Path, monkeypatch: pytest.Monk
     assert list((here / "data").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_address_that_nobody_answers(jasper: Command) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -142,6 +147,7 @@ def test_an_address_that_nobody_answers(jasper: Command) -> None:
     assert "Connection refused" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_there(jasper: Command, server: Any, here: Path) -> None:
     outcome = jasper("fetch", "mine", "--base-url", server.url)
     assert (outcome.code, outcome.out) == (2, "")
@@ -161,6 +167,7 @@ def test_a_name_that_is_not_there(jasper: Command, server: Any, here: Path) -> N
     assert [path.name for path in here.iterdir()] == ["data"]
 
 
+@pytest.mark.slow
 def test_the_list(jasper: Command, here: Path) -> None:
     outcome = jasper("fetch", "--list")
     assert (outcome.code, outcome.err) == (0, "")
@@ -171,6 +178,7 @@ def test_the_list(jasper: Command, here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_help(jasper: Command) -> None:
     outcome = jasper("fetch", "--help")
     assert outcome.out.startswith("Usage: jasper fetch [OPTIONS] [NAME]")

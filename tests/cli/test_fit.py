@@ -112,6 +112,7 @@ def test_splits_share_nothing_and_hold_everything(run: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_saved_settings_give_the_same_run(jasper: Command, run: Path, data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     outcome = jasper("fit", "--data", data, "--output_dir", again, "--config", run / "config.yaml")
@@ -123,6 +124,7 @@ def test_the_saved_settings_give_the_same_run(jasper: Command, run: Path, data: 
         assert second[name] == first[name], name
 
 
+@pytest.mark.slow
 def test_flags_override_the_file_and_reach_the_saved_settings(
     jasper: Command, word_model: Path, settings: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_flags_override_the_file_and_reach_the_saved_settings(
     assert json.loads((run / "metrics.json").read_text())["seed"] == 1
 
 
+@pytest.mark.slow
 def test_json_is_all_of_stdout_and_quiet_is_silent(jasper: Command, data: Path, settings: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     outcome = jasper("fit", "--data", data, "--output-dir", run, "--config", settings, "--json", "--quiet")
@@ -147,6 +150,7 @@ def test_json_is_all_of_stdout_and_quiet_is_silent(jasper: Command, data: Path, 
     assert json.loads(outcome.out) == json.loads((run / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_the_place_of_the_first(
     jasper: Command, run: Path, data: Path, settings: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +174,7 @@ def disk_full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device", "/runs/x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "failure", "code", "message"),
     [
@@ -198,6 +203,7 @@ def test_a_run_that_fails_late_leaves_the_old_one_to_the_byte(
     assert files_of(run) == before
 
 
+@pytest.mark.slow
 def test_an_encoder_that_fails_in_the_middle_leaves_the_old_run(
     jasper: Command, run: Path, damaged: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +220,7 @@ def test_an_encoder_that_fails_in_the_middle_leaves_the_old_run(
     assert files_of(run) == before
 
 
+@pytest.mark.slow
 def test_words_that_the_encoder_does_not_know(jasper: Command, damaged: Path, settings: Path, tmp_path: Path) -> None:
     with (damaged / "corpus.jsonl").open("a") as corpus:
         corpus.write('{"_id": "new", "text": "xylophone"}\n')

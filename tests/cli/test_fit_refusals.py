@@ -54,6 +54,7 @@ BAD_DATA: list[tuple[str, Callable[[Path], object], list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize(("damage", "message"), [pytest.param(*rest, id=name) for name, *rest in BAD_DATA])
 def test_bad_data_is_named_before_any_work(
@@ -70,6 +71,7 @@ def test_bad_data_is_named_before_any_work(
     assert files_of(run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -95,6 +97,7 @@ def test_bad_settings_are_named_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_a_flag_for_a_section_that_is_none(jasper: Command, data: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("encoder: some/model", encoding="utf-8")
@@ -105,6 +108,7 @@ def test_a_flag_for_a_section_that_is_none(jasper: Command, data: Path, tmp_path
     assert "indented below `encoder:`" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_a_place_that_cannot_hold_a_run_is_refused_before_any_work(jasper: Command, data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
@@ -120,6 +124,7 @@ def test_a_place_that_cannot_hold_a_run_is_refused_before_any_work(jasper: Comma
     assert (tmp_path / "project" / "model" / "bridge.stl").exists()
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_had_or_limited(jasper: Command, data: Path, word_model: Path, tmp_path: Path) -> None:
     arguments = ("fit", "--data", data, "--output-dir", tmp_path / "run")
     missing = jasper(*arguments, "--encoder", tmp_path / "nowhere")
@@ -135,6 +140,7 @@ def test_models_that_cannot_be_had_or_limited(jasper: Command, data: Path, word_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -37,6 +37,7 @@ def flags(files: dict[str, Path], *without: str) -> list[object]:
     return [part for flag, path in files.items() if flag not in without for part in (flag, path)]
 
 
+@pytest.mark.slow
 def test_fits_without_text_or_encoder(
     jasper: Command, files: dict[str, Path], settings: Path, tmp_path: Path, no_encoder: None
 ) -> None:
@@ -53,6 +54,7 @@ def test_fits_without_text_or_encoder(
     assert "fitted on vectors alone" in answer.err
 
 
+@pytest.mark.slow
 def test_texts_beside_the_vectors_bring_bm25(
     jasper: Command, files: dict[str, Path], settings: Path, data: Path, tmp_path: Path, no_encoder: None
 ) -> None:
@@ -62,6 +64,7 @@ def test_texts_beside_the_vectors_bring_bm25(
     assert {"bm25", "hybrid"} <= set(json.loads(outcome.out)["systems"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["--vectors", "--query-vectors", "--qrels"])
 def test_half_of_the_files_is_not_enough(jasper: Command, files: dict[str, Path], tmp_path: Path, missing: str) -> None:
     outcome = jasper("fit", *flags(files, missing), "--output-dir", tmp_path / "run")
@@ -70,6 +73,7 @@ def test_half_of_the_files_is_not_enough(jasper: Command, files: dict[str, Path]
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named(jasper: Command, files: dict[str, Path], tmp_path: Path) -> None:
     files["--ids"].write_text("one\ntwo\n")
     outcome = jasper("fit", *flags(files), "--output-dir", tmp_path / "run")
@@ -78,6 +82,7 @@ def test_damaged_files_are_named(jasper: Command, files: dict[str, Path], tmp_pa
     assert "160 vectors" in outcome.err
 
 
+@pytest.mark.slow
 def test_too_few_judgements_are_refused(jasper: Command, files: dict[str, Path], tmp_path: Path) -> None:
     kept = files["--qrels"].read_text().splitlines()[:11]
     files["--qrels"].write_text("\n".join(kept) + "\n")

@@ -41,6 +41,7 @@ def test_figures_on_stdout(jasper: Command, dataset: Path) -> None:
     assert sum(line.split()[1:2] == ["similar"] for line in lines) == 3
 
 
+@pytest.mark.slow
 def test_json_on_stdout_and_a_page(jasper: Command, dataset: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     outcome = jasper("inspect", dataset, "--json", "--output", page)
@@ -53,6 +54,7 @@ def test_json_on_stdout_and_a_page(jasper: Command, dataset: Path, tmp_path: Pat
     assert (again.code, again.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_directory_of_the_original_project(jasper: Command, dataset: Path, tmp_path: Path) -> None:
     root = convert_dataset(dataset, tmp_path / "foreign", "pt")
     for name in (*TEXT_FILES, *EXTRA_FILES):
@@ -85,6 +87,7 @@ def test_what_is_no_dataset_or_damaged(jasper: Command, dataset: Path, tmp_path:
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_texts_of_others_do_not_steer_the_terminal(jasper: Command, dataset: Path, tmp_path: Path) -> None:
     assert plain("a\x1b[2Jb\n c\u202e\ud800 [red]d[/red]") == "a [2Jb c [red]d[/red]"
     assert plain("one two three", 10) == "one ..."

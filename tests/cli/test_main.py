@@ -30,6 +30,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BaseEx
     return arguments
 
 
+@pytest.mark.slow
 def test_every_verb_is_offered(jasper: Command) -> None:
     for flag in ("--help", "-h"):
         outcome = jasper(flag)
@@ -38,6 +39,7 @@ def test_every_verb_is_offered(jasper: Command) -> None:
             assert part in " ".join(outcome.out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fit", "search", "evaluate", "demo"])
 def test_help_teaches(jasper: Command, verb: str) -> None:
     outcome = jasper(verb, "--help")
@@ -49,12 +51,14 @@ def test_help_teaches(jasper: Command, verb: str) -> None:
     assert max(map(len, outcome.out.splitlines())) <= 110
 
 
+@pytest.mark.slow
 def test_no_verb_shows_the_help(jasper: Command) -> None:
     outcome = jasper()
     assert outcome.code == 2
     assert "Usage: jasper" in outcome.out + outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"), [(["serch"], "No such command 'serch'"), (["--fast"], "No such option")]
 )
@@ -64,6 +68,7 @@ def test_mistyped_commands(jasper: Command, arguments: list[str], message: str) 
     assert message in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -80,12 +85,14 @@ def test_what_becomes_of_errors(
     assert (outcome.code, outcome.out, outcome.err) == (code, "", message)
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_that_work_is_kept(jasper: Command, failing: Callable[[BaseException], list[str]]) -> None:
     outcome = jasper(*failing(KeyboardInterrupt()))
     assert outcome.code == 130
     assert "jasper: interrupted; finished work is kept" in outcome.err
 
 
+@pytest.mark.slow
 def test_an_error_of_ours_is_not_hidden(jasper: Command, failing: Callable[[BaseException], list[str]]) -> None:
     with pytest.raises(ZeroDivisionError):
         jasper(*failing(ZeroDivisionError()))

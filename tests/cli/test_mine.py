@@ -86,6 +86,7 @@ def test_the_similar_tier_follows_the_moved_questions(jasper: Command, run: Path
         np.testing.assert_allclose(np.sort(scores[similar])[::-1], best, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_that_moves_nothing_changes_nothing(jasper: Command, run: Path, dataset: Path) -> None:
     before = files_of(dataset)
     outcome = jasper("mine", "--run", run, "--dataset", dataset, "--alpha", 0, "--json")
@@ -105,6 +106,7 @@ def load_bytes(content: bytes, name: str) -> np.ndarray:
     return load(content)[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage_format", ["pt", "hdf5"])
 def test_the_format_of_the_directory_is_kept(
     jasper: Command, run: Path, dataset: Path, tmp_path: Path, storage_format: str
@@ -126,6 +128,7 @@ def test_the_format_of_the_directory_is_kept(
         np.testing.assert_array_equal(found.negative_tiers, ours.negative_tiers)
 
 
+@pytest.mark.slow
 def test_a_directory_of_the_original_project(jasper: Command, run: Path, dataset: Path, tmp_path: Path) -> None:
     root = convert_dataset(dataset, tmp_path / "foreign", "pt")
     for name in (*TEXT_FILES, *EXTRA_FILES):
@@ -139,6 +142,7 @@ def test_a_directory_of_the_original_project(jasper: Command, run: Path, dataset
     assert counts[1:].min() > 100
 
 
+@pytest.mark.slow
 def test_a_reader_sees_whole_files_at_any_moment(
     jasper: Command, run: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +170,7 @@ def test_a_reader_sees_whole_files_at_any_moment(
     np.testing.assert_array_equal(serving.hard_negatives, JASPERSteeringDataset(dataset, "train").hard_negatives)
 
 
+@pytest.mark.slow
 def test_another_encoder_is_refused(jasper: Command, run: Path, dataset: Path, tmp_path: Path) -> None:
     before = files_of(dataset)
     config = json.loads((dataset / "config.json").read_text())
@@ -184,6 +189,7 @@ def test_another_encoder_is_refused(jasper: Command, run: Path, dataset: Path, t
     assert files_of(dataset) == before
 
 
+@pytest.mark.slow
 def test_vectors_of_another_length_are_refused(
     jasper: Command, run: Path, synonym_set: RetrievalSet, word_encoder: Encoder, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_both_spellings(source: Path, flags: tuple[str, ...]) -> None:
     assert first == {"query": "what is 0", "positive": "answer0", "negative": "other0"}
 
 
+@pytest.mark.slow
 def test_bad_input(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--source", source, "--split_ratio", 3)[0] == 2
     assert run("--source", "none.jsonl")[0] == 2

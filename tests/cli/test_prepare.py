@@ -60,9 +60,7 @@ def test_documented_commands(jasper: Command, command: str, repository: Path) ->
     folder = Path("data/processed")
     found = sorted(path.name for path in folder.iterdir())
     assert found == ["preparation_report.json", "test_eval.json", "train.json", "val.json"]
-    assert (
-        "jasper train-encoder --train_data data/processed/train.json --val_data data/processed/val.json" in done.err
-    )
+    assert "jasper train-encoder --train_data data/processed/train.json --val_data data/processed/val.json" in done.err
     report = json.loads((folder / "preparation_report.json").read_text())
     assert f"train: {report['pairs']['train']:,} queries" in done.out
     assert ("pairs asked for: these documents give no more" in done.out) == ("--num_pairs 10000" in command)
@@ -73,6 +71,7 @@ def test_documented_commands(jasper: Command, command: str, repository: Path) ->
             assert (folder / name).read_bytes() == (repository / "data/processed" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_one_file_without_a_split(jasper: Command) -> None:
     done = jasper("prepare", "--documents", "data/docs.txt", "--generate-pairs", "--output", "pairs/all.json", "--json")
     assert done.code == 0, done.err
@@ -81,6 +80,7 @@ def test_one_file_without_a_split(jasper: Command) -> None:
     assert len(json.loads(Path("pairs/all.json").read_text())) == shown["pairs"]["train"]
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_run_are_named(jasper: Command) -> None:
     given = ("prepare", "--input", "data/pairs.json", "--output-dir", "out")
     assert jasper(*given, "--split", 0.8, 0.1, 0.1).code == 0
@@ -100,6 +100,7 @@ class Letters:
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_an_encoder_mines(jasper: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = types.ModuleType("sentence_encoder")
     stand_in.SentenceEncoder = Letters  # type: ignore[attr-defined]

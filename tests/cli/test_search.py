@@ -43,11 +43,13 @@ def test_hits_for_programs(jasper: Command, run: Path, flags: list[str], ranker:
     ]
 
 
+@pytest.mark.slow
 def test_the_rankers_differ(jasper: Command, run: Path) -> None:
     outcomes = {jasper("search", QUESTION, "--run", run, *flags).out for flags in ([], ["--dense-only"], ["--plain"])}
     assert len(outcomes) == 3
 
 
+@pytest.mark.slow
 def test_the_model_folder_is_as_good_as_the_run(jasper: Command, run: Path) -> None:
     assert jasper("search", QUESTION, "--run", run / "model").out == jasper("search", QUESTION, "--run", run).out
 
@@ -72,6 +74,7 @@ def test_bad_questions(jasper: Command, run: Path, tmp_path: Path, arguments: li
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_a_run_without_its_model(jasper: Command, run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (copy / "model" / "gate.safetensors").unlink()
@@ -85,6 +88,7 @@ def test_a_run_without_its_model(jasper: Command, run: Path, tmp_path: Path) -> 
     assert "`jasper fit --output-dir`" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_model_that_has_changed_since_is_refused(jasper: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jasper_rag.embedding.model_source.weights_sha256", lambda folder: "0" * 64)
     outcome = jasper("search", QUESTION, "--run", run)

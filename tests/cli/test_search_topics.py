@@ -18,6 +18,7 @@ Command = Callable[..., Any]
 QUESTION = "automobile or physician or road?"
 
 
+@pytest.mark.slow
 def test_topics_are_listed_without_a_question(jasper: Command, run: Path) -> None:
     outcome = jasper("search", "--run", run, "--topics")
     assert (outcome.code, outcome.err) == (0, "")
@@ -30,6 +31,7 @@ def test_topics_are_listed_without_a_question(jasper: Command, run: Path) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_three_topics_are_offered_before_the_hits(jasper: Command, run: Path) -> None:
     outcome = jasper("search", "--run", run, "--topics", QUESTION)
     assert (outcome.code, outcome.err) == (0, "")
@@ -46,6 +48,7 @@ def test_three_topics_are_offered_before_the_hits(jasper: Command, run: Path) ->
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["#{number}", "topic:#{number}", "topic:{name}"])
 def test_a_search_follows_a_topic(jasper: Command, run: Path, form: str) -> None:
     model = Jasper.load(run)
@@ -56,6 +59,7 @@ def test_a_search_follows_a_topic(jasper: Command, run: Path, form: str) -> None
     assert [hit["id"] for hit in answer["hits"]] == [hit.document.id for hit in model.search(QUESTION, steer="#6")]
 
 
+@pytest.mark.slow
 def test_several_places_and_a_strength(jasper: Command, run: Path) -> None:
     model = Jasper.load(run)
     document = model.model.documents[3].id
@@ -67,12 +71,14 @@ def test_several_places_and_a_strength(jasper: Command, run: Path) -> None:
     assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [(hit.document.id, hit.score) for hit in expected]
 
 
+@pytest.mark.slow
 def test_no_strength_is_no_steering(jasper: Command, run: Path) -> None:
     plain = jasper("search", "--run", run, QUESTION)
     assert jasper("search", "--run", run, "--steer", "#6", "--strength", "0", QUESTION).out == plain.out
     assert "steer" not in json.loads(jasper("search", "--run", run, QUESTION, "--json").out)
 
 
+@pytest.mark.slow
 def test_a_file_of_questions_follows_a_topic(jasper: Command, run: Path, tmp_path: Path) -> None:
     questions, output = tmp_path / "questions.txt", tmp_path / "run.trec"
     questions.write_text(f"{QUESTION}\n", encoding="utf-8")
@@ -92,6 +98,7 @@ def test_a_file_of_questions_follows_a_topic(jasper: Command, run: Path, tmp_pat
     assert "--topics is for one question" in refused.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -81,6 +81,7 @@ def test_a_run_leaves_the_documented_files_and_log(jasper: Command, arguments: l
     assert (more.code, more.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_what_to_type_next_names_the_prepared_test(
     jasper: Command, arguments: list[str], pairs: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_what_to_type_next_names_the_prepared_test(
     assert done.err.endswith(f"--model_path checkpoints/best_model.pt --test_data '{copy / 'test_eval.json'}'\n")
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
     jasper: Command, arguments: list[str], tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_resume_goes_on_and_says_when_nothing_is_left(jasper: Command, arguments: list[str], tmp_path: Path) -> None:
     first = jasper("train-encoder", *arguments, "--epochs", 1, "--resume", "--quiet")
     assert first.code == 0, first.err
@@ -155,6 +158,7 @@ def test_flags_and_settings_have_the_same_defaults() -> None:
     assert {name: flags[name] for name in shared} == {name: settings[name] for name in shared}
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on(jasper: Command, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(_: object) -> None:
         raise KeyboardInterrupt

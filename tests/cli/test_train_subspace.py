@@ -16,6 +16,8 @@ from jasper_rag.training.checkpointing import read_checkpoint
 from jasper_rag.training.subspace_config import load_subspace_config
 from jasper_rag.training.subspace_run import prepare_subspace_run
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 QUICK = """
@@ -91,7 +93,6 @@ def test_it_can_be_searched_evaluated_and_not_exported(
     assert "only linear predictors can be exported" in refused.err
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_end(
     jasper: Command, training: tuple[Path, Any], dataset: Path, quick: Path, tmp_path: Path
 ) -> None:

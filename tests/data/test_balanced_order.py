@@ -37,6 +37,7 @@ def in_turn(clusters: list[int], seed: int, epoch: int, length: int, rank: int, 
     return order
 
 
+@pytest.mark.slow
 @given(CLUSTERS, st.integers(0, 9), st.integers(0, 5), st.integers(1, 4))
 def test_it_is_that_of_brute_force(clusters: list[int], seed: int, epoch: int, world_size: int) -> None:
     length = len(clusters) // world_size
@@ -45,6 +46,7 @@ def test_it_is_that_of_brute_force(clusters: list[int], seed: int, epoch: int, w
         assert found.tolist() == in_turn(clusters, seed, epoch, length, rank, world_size)
 
 
+@pytest.mark.slow
 @given(CLUSTERS.filter(len), st.integers(0, 5), st.integers(1, 4), st.integers(1, 20))
 def test_batches_are_balanced_and_ranks_disjoint(
     clusters: list[int], epoch: int, world_size: int, batch_size: int

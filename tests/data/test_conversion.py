@@ -21,6 +21,7 @@ def everything(dataset: JASPERSteeringDataset) -> list[Tensor]:
     return list(dataset.__getitems__(np.arange(len(dataset))).tensors.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 @pytest.mark.parametrize("target", ["safetensors", "pt", "hdf5"])
 def test_a_converted_directory_serves_the_same(make: Callable[..., Any], kind: str, target: TargetFormat) -> None:
@@ -38,6 +39,7 @@ def test_a_converted_directory_serves_the_same(make: Callable[..., Any], kind: s
     ] == target
 
 
+@pytest.mark.slow
 def test_pt_is_what_the_original_reads(make: Callable[..., Any]) -> None:
     ours = make("ours", settings={"name": "mine", "steering_fallback_strategy": "centroid"})
     converted = convert_dataset(ours.root, ours.root.with_name("converted"), "pt")
@@ -50,6 +52,7 @@ def test_pt_is_what_the_original_reads(make: Callable[..., Any]) -> None:
     assert (converted / "documents.jsonl").read_bytes() == (ours.root / "documents.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_safetensors_have_checksums(original: Any) -> None:
     converted = convert_dataset(original.root, original.root.with_name("converted"))
     config = json.loads((converted / "config.json").read_text())
@@ -59,6 +62,7 @@ def test_safetensors_have_checksums(original: Any) -> None:
     assert present - set(named) == {"hard_negatives.safetensors", "negative_tiers.safetensors"}
 
 
+@pytest.mark.slow
 def test_whatever_stands_beside_the_tensors_comes_along(ours: Any) -> None:
     for name in ("report.json", ".hidden"):
         (ours.root / name).write_text("{}")
@@ -75,6 +79,7 @@ def test_whatever_stands_beside_the_tensors_comes_along(ours: Any) -> None:
     }
 
 
+@pytest.mark.slow
 def test_weights_survive(ours: Any) -> None:
     pytest.importorskip("h5py")
     copy = convert_dataset(ours.root, ours.root.with_name("copy"))
@@ -85,6 +90,7 @@ def test_weights_survive(ours: Any) -> None:
         assert weights.tolist() == [weight for weights in ours.weights for weight in weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_pair", [True, False])
 def test_hdf5_beside_the_tensor_files(original: Any, by_pair: bool) -> None:
     pytest.importorskip("h5py")
@@ -95,6 +101,7 @@ def test_hdf5_beside_the_tensor_files(original: Any, by_pair: bool) -> None:
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
 
 
+@pytest.mark.slow
 def test_the_class_converts_relative_paths_too(original: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("h5py")
     monkeypatch.chdir(original.root.parent)

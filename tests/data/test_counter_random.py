@@ -15,6 +15,7 @@ def test_the_bits_are_those_of_splitmix64() -> None:
     assert counter_random._bits(0, np.arange(3)).tolist() == expected
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**70), st.integers(0, 10_000), st.lists(st.integers(0, 2**62), min_size=1, max_size=20))
 def test_a_number_depends_on_nothing_but_its_row(seed: int, epoch: int, rows: list[int]) -> None:
     together = uniform(seed, epoch, np.array(rows))
@@ -40,6 +41,7 @@ def test_an_order_is_a_permutation_and_changes_with_seed_and_epoch() -> None:
     assert permutation(0, 0, 0).tolist() == []
 
 
+@pytest.mark.slow
 def test_no_place_is_favoured() -> None:
     first = [int(permutation(5, epoch, 10)[0]) for epoch in range(3000)]
     assert np.bincount(first, minlength=10) == pytest.approx(300, abs=60)

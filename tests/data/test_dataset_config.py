@@ -89,6 +89,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "config.json")
 
 
+@pytest.mark.slow
 def test_it_imports_no_torch() -> None:
     code = "import sys, jasper_rag.data.dataset_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -113,6 +113,7 @@ def test_the_contrastive_loss_is_the_cross_entropy_of_the_positive() -> None:
     torch.testing.assert_close(loss.double(), torch.stack(expected).mean(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_standard_training() -> None:
     train_loader = create_loader(dataset_dir=DATASET_DIR, split="train", batch_size=128, num_workers=4)
     val_loader = create_loader(dataset_dir=DATASET_DIR, split="val", batch_size=128, num_workers=4)
@@ -215,6 +216,7 @@ def test_the_distribution_of_steering_variants_can_be_counted(my_dataset: Any) -
     assert dist[0] == max(dist.values())
 
 
+@pytest.mark.slow
 def test_the_complete_example() -> None:
     train_loader = create_loader(DATASET_DIR, "train", 128, num_workers=4)
     val_loader = create_loader_of_datasets(DATASET_DIR, "val", 128, num_workers=4)

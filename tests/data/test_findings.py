@@ -22,11 +22,13 @@ def said(root: Any) -> str:
     return "\n".join(str(warning.message) for warning in caught)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 def test_a_sound_directory_is_served_in_silence(make: Callable[..., Any], kind: str) -> None:
     assert said(make(kind).root) == ""
 
 
+@pytest.mark.slow
 def test_a_missing_test_split_is_said(original: Any) -> None:
     (original.root / "test_idx.pt").unlink()
     assert said(original.root).endswith("the test split is missing")
@@ -46,12 +48,14 @@ def test_shared_questions_and_sources_are_counted(make: Callable[..., Any]) -> N
     assert "2 sources are shared by the train and test splits" in text
 
 
+@pytest.mark.slow
 def test_pairs_in_no_split_and_empty_splits_are_counted(make: Callable[..., Any]) -> None:
     assert "2 of 40 pairs are in no split" in said(make("original", test_idx=torch.tensor([36, 37])).root)
     empty = make("original", name="empty", test_idx=torch.zeros(0).long())
     assert "the test split has 0 pairs" in said(empty.root)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_negatives_are_counted_as_a_loop_would(data: st.DataObject) -> None:
     pairs, sources, width = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))

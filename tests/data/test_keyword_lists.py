@@ -14,6 +14,7 @@ from jasper_rag.data.keyword_lists import KeywordLists, keyword_lists
 LISTS = st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(LISTS, st.data())
 def test_lists_of_some_pairs(lists: list[list[int]], data: st.DataObject) -> None:
     flat = keyword_lists(lists)

@@ -44,6 +44,7 @@ def test_the_train_split_is_shuffled_anew_every_epoch_and_the_others_are_not(our
     assert torch.equal(val["relevance"], ours.tensors["pair_relevance"][ours.tensors["val_idx"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "batches"), [(5, 6), (32, 1), (33, 1)])
 def test_the_last_batch_is_left_out_unless_it_is_the_only_one(ours: Any, size: int, batches: int) -> None:
     assert len(list(create_loader(ours.root, "train", size))) == batches
@@ -51,6 +52,7 @@ def test_the_last_batch_is_left_out_unless_it_is_the_only_one(ours: Any, size: i
     assert len(list(create_loader(ours.root, "val", 3))) == 2
 
 
+@pytest.mark.slow
 @FORKS
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_serve_the_same(ours: Any, workers: int) -> None:
@@ -59,6 +61,7 @@ def test_workers_serve_the_same(ours: Any, workers: int) -> None:
     assert same(served(loader), expected)
 
 
+@pytest.mark.slow
 @FORKS
 def test_running_workers_follow_epoch_force_and_negatives(ours: Any) -> None:
     dataset = JASPERSteeringDataset(ours.root, "train")
@@ -115,6 +118,7 @@ def test_train_ranks_are_disjoint_and_even(ours: Any) -> None:
         EpochSampler(dataset, True, 3, 3)
 
 
+@pytest.mark.slow
 def test_distributed_asks_the_process_group(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="init_process_group"):
         create_loader(ours.root, "train", 4, distributed=True)
@@ -127,6 +131,7 @@ def test_distributed_asks_the_process_group(ours: Any, monkeypatch: pytest.Monke
     assert torch.equal(served(loader)["relevance"], alone["relevance"][1::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=FORKS)])
 def test_an_epoch_can_be_taken_up_in_the_middle(ours: Any, workers: int) -> None:
     whole = list(create_loader(ours.root, "train", 5, epoch=3, drop_last=False))

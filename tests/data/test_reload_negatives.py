@@ -32,6 +32,7 @@ def write(root: Path, tensor: Tensor, suffix: str, name: str = "hard_negatives",
     os.utime(path, (stamp, stamp))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_either_format_is_taken_over(make: Callable[..., Any], fresh: Tensor, kind: str, suffix: str) -> None:

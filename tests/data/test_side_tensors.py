@@ -101,6 +101,7 @@ def test_a_cut_file_is_refused(scored: Any, name: str) -> None:
         JASPERSteeringDataset(scored.root, "train")
 
 
+@pytest.mark.slow
 def test_other_negatives_leave_the_scores_behind(scored: Any) -> None:
     dataset = JASPERSteeringDataset(scored.root, "train")
     torch.save((scored.tensors["hard_negatives"] + 1) % 40, scored.root / "hard_negatives.pt")
@@ -119,6 +120,7 @@ def test_new_scores_come_with_their_negatives(scored: Any, suffix: str) -> None:
     assert dataset.negative_scores.eq(0.25).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["value", "mining"])
 def test_scores_of_other_negatives_are_told_of_and_left_out(
     scored: Any, changed: str, monkeypatch: pytest.MonkeyPatch
@@ -137,6 +139,7 @@ def test_scores_of_other_negatives_are_told_of_and_left_out(
     assert dataset.negative_scores is None
 
 
+@pytest.mark.slow
 def test_rows_and_tiers_of_two_minings_are_refused(scored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset_directory, "_PAUSE", 0)
     dataset = JASPERSteeringDataset(scored.root, "train")
@@ -158,6 +161,7 @@ def test_scores_that_do_not_say_of_which_mining_are_taken(scored: Any) -> None:
     assert not scores.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["safetensors", "pt", "hdf5"])
 def test_every_format_keeps_them(scored: Any, target: TargetFormat) -> None:
     if target == "hdf5":

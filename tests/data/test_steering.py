@@ -35,6 +35,7 @@ def test_hardly_any_difference_has_no_direction(length: float) -> None:
     assert torch.equal(along_the_line(questions, centroids, one, none), torch.zeros(1, 3))
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 10, width=32)), min_size=1), min_size=1, max_size=6))
 def test_keywords_are_summed_by_weight(pairs: list[list[tuple[int, float]]]) -> None:
     embeddings = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))

@@ -30,6 +30,7 @@ def assert_is_reference(batch: dict[str, Tensor], made: Any, pairs: Sequence[int
             torch.testing.assert_close(batch[key][place], expected, rtol=1e-5, atol=1e-6, msg=f"{key} of pair {pair}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_batches_are_what_a_plain_reader_gives(make: Callable[..., Any], kind: str, variant: str) -> None:
@@ -42,6 +43,7 @@ def test_batches_are_what_a_plain_reader_gives(make: Callable[..., Any], kind: s
     assert_is_reference(batch, made, pairs, [VARIANTS.index(variant)] * len(pairs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 def test_variants_are_drawn_by_the_curriculum(make: Callable[..., Any], kind: str) -> None:
     made = make(kind)
@@ -81,6 +83,7 @@ def test_a_sample_does_not_depend_on_its_batch(ours: Any) -> None:
     assert all(torch.equal(again[7][key], whole[key][7]) for key in whole)
 
 
+@pytest.mark.slow
 def test_seed_and_epoch_change_the_variants(ours: Any) -> None:
     def variants(**arguments: Any) -> list[int]:
         return batch_of(JASPERSteeringDataset(ours.root, "train", **arguments))["steering_variant"].tolist()
@@ -104,6 +107,7 @@ def test_forcing_ends_with_none(ours: Any) -> None:
         dataset.force_steering("none")
 
 
+@pytest.mark.slow
 def test_without_a_direction_steering_is_zero(make: Callable[..., Any]) -> None:
     made = make("ours")
     questions = made.tensors["question_embs"].clone()
@@ -189,6 +193,7 @@ def test_attributes(ours: Any) -> None:
     assert dataset.pair_keyword_ids.to_lists() == ours.keywords
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "original"])
 @pytest.mark.parametrize("device", ["meta", torch.device("meta")])
 def test_everything_lands_on_the_device(make: Callable[..., Any], kind: str, device: str | torch.device) -> None:
@@ -229,6 +234,7 @@ def test_leaving_the_context_logs_and_lets_go(ours: Any, caplog: pytest.LogCaptu
         dataset[0]
 
 
+@pytest.mark.slow
 def test_mapped_embeddings_take_no_memory(ours: Any, original: Any) -> None:
     for made in (ours, original):
         read = JASPERSteeringDataset(made.root, "train")

@@ -127,6 +127,7 @@ def test_a_bad_form_is_named(original: Any, name: str, change: Callable[[Tensor]
     refused(exchange(original, name, change(original.tensors.get(name, torch.zeros(0)))), f"{name}.pt", problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -151,6 +152,7 @@ def test_no_pairs_is_too_few(original: Any) -> None:
     refused(exchange(original, "pair_index", torch.zeros(0, 2).long()), "pair_index.pt", "has no rows")
 
 
+@pytest.mark.slow
 def test_no_keywords_are_fine(make: Callable[..., Any]) -> None:
     made = make("original", settings={"n_keywords": None}, keyword_embs=torch.rand(7, 6))
     root = exchange(made, "pair_keyword_ids", [[]] * 40)
@@ -161,6 +163,7 @@ def test_no_keywords_are_fine(make: Callable[..., Any]) -> None:
     assert torch.allclose(dataset.__getitems__([0]).tensors["steering"].norm(dim=1), torch.ones(1))
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_found_in_any_block(original: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "_BLOCK_NUMBERS", 13)
     opened(original.root)
@@ -170,6 +173,7 @@ def test_a_bad_row_is_found_in_any_block(original: Any, monkeypatch: pytest.Monk
         refused(exchange(original, "hard_negatives", tensor), f"row {row}, column 2 is -7")
 
 
+@pytest.mark.slow
 @REPEATED
 @given(data=st.data(), name=st.sampled_from(TENSORS))
 def test_no_damaged_tensor_loads_silently(original: Any, data: st.DataObject, name: str) -> None:
@@ -205,6 +209,7 @@ def test_no_damaged_tensor_loads_silently(original: Any, data: st.DataObject, na
     assert name in str(error) or damage == "no file" or isinstance(error, DatasetWarning)
 
 
+@pytest.mark.slow
 @REPEATED
 @given(data=st.data(), kind=st.sampled_from(["ours", "original"]))
 def test_no_damaged_file_loads_silently(ours: Any, original: Any, data: st.DataObject, kind: str) -> None:

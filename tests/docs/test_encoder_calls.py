@@ -48,6 +48,7 @@ def test_pairs_written_by_hand(script: Script, workplace: Path) -> None:
     assert "Loaded 5 training examples" in script("train.py", "--train_data", "data/own.json", *FILLED)
 
 
+@pytest.mark.slow
 def test_retrieval(workplace: Path) -> None:
     from ragcun import GaussianRetriever
 
@@ -61,6 +62,7 @@ def test_retrieval(workplace: Path) -> None:
     assert len(GaussianRetriever("checkpoints/best_model.pt")) == 0
 
 
+@pytest.mark.slow
 def test_going_on_by_hand(script: Script, workplace: Path) -> None:
     """The documented calls, after training of the whole model; over a frozen base only the head is in the file."""
     import torch
@@ -79,6 +81,7 @@ def test_going_on_by_hand(script: Script, workplace: Path) -> None:
     assert not any(name.startswith("base.") for name in head)
 
 
+@pytest.mark.slow
 def test_the_calls_of_our_own_guide(workplace: Path, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (repository / "docs/encoder/TRAINING_GUIDE.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

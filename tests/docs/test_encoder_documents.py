@@ -110,6 +110,7 @@ def test_flags_are_known(block: str, verbs: Mapping[str, Callable[..., None]]) -
             assert context.params[flag] not in (None, False, "auto"), flag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in COMMANDS]
 )

@@ -79,6 +79,7 @@ def test_every_flag_is_described(program: str, repository: Path) -> None:
     assert flag_rows(program) in page(repository, "TRAINING_GUIDE.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAST)
 def test_commands_parse(name: str, repository: Path) -> None:
     known = 0

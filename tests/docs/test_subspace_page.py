@@ -27,6 +27,7 @@ def key_rows(section: str) -> str:
     return "\n".join(rows)
 
 
+@pytest.mark.slow
 def test_code_blocks_run(
     repository: Path, wiki: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

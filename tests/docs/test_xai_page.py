@@ -16,6 +16,7 @@ def page(repository: Path) -> str:
     return (repository / "docs/nn/XAI_INTERFACE.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_code_blocks_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

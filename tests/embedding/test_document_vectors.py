@@ -43,6 +43,7 @@ def brute_force(of: DocumentVectors, queries: NDArray[np.float32]) -> list[list[
     return [[max(float(query @ passage) for passage in rows) for rows in blocks(of)] for query in queries]
 
 
+@pytest.mark.slow
 @given(COUNTS, st.integers(0, 99), st.integers(1, 12))
 def test_a_document_scores_as_its_best_passage(counts: list[int], seed: int, k: int) -> None:
     vectors, queries = cut(counts, seed, whole_numbers=True), queries_of(seed)
@@ -84,6 +85,7 @@ def test_no_query_at_all() -> None:
         assert (scores.dtype.name, rows.dtype.name) == ("float32", "int64")
 
 
+@pytest.mark.slow
 @given(COUNTS, st.integers(0, 99), st.data())
 def test_the_best_passage_is_the_one_that_scored(counts: list[int], seed: int, data: st.DataObject) -> None:
     vectors = cut(counts, seed, whole_numbers=True)
@@ -96,6 +98,7 @@ def test_the_best_passage_is_the_one_that_scored(counts: list[int], seed: int, d
         assert row == starts[document] + scores.index(max(scores))  # the first of equals
 
 
+@pytest.mark.slow
 @given(COUNTS, st.integers(0, 99), st.data())
 def test_select_takes_documents_in_the_order_asked_for(counts: list[int], seed: int, data: st.DataObject) -> None:
     vectors = cut(counts, seed)
@@ -113,6 +116,7 @@ def test_select_takes_documents_in_the_order_asked_for(counts: list[int], seed: 
     assert owner.tolist() == [place for place, document in enumerate(chosen) for _ in range(counts[document])]
 
 
+@pytest.mark.slow
 @given(COUNTS, COUNTS, st.integers(0, 99))
 def test_joined_documents_score_as_apart(first: list[int], second: list[int], seed: int) -> None:
     one, other, queries = cut(first, seed), cut(second, seed + 1), queries_of(seed)

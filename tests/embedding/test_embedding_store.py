@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from jasper_rag.embedding.embedding_store import EmbeddingStore, StoreReport, default_store_root
-from jasper_rag.embedding.encoder import EncoderIdentity, Role, Vectors
+from jasper_rag.embedding.encoder import EncoderIdentity, Role, Vectors, as_encoder
 from jasper_rag.errors import InputError
 
 IDENTITY = EncoderIdentity(name="hashing", weights_sha256="ab" * 32, dimension=6)
@@ -88,6 +88,7 @@ def test_longest_first_in_calls_and_shards_of_the_given_size(store: EmbeddingSto
     assert tensors[0]["text_sha256"].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_the_order_of_texts_changes_no_file(tmp_path: Path) -> None:
     for name, texts in (("a", TEXTS), ("b", TEXTS[::-1])):
         EmbeddingStore(tmp_path / name, texts_per_shard=8).embed(texts, HashEncoder(), "document")
@@ -144,6 +145,7 @@ def test_a_full_store_is_only_read(store: EmbeddingStore, tmp_path: Path) -> Non
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_two_writers_do_not_harm_each_other(tmp_path: Path) -> None:
     class Meanwhile(HashEncoder):
         """While it encodes, another process stores overlapping texts."""
@@ -261,13 +263,10 @@ def test_bad_texts_are_refused(store: EmbeddingStore) -> None:
 
 def test_no_texts(store: EmbeddingStore) -> None:
     vectors, report = store.embed_with_report([], HashEncoder(), "document")
-    assert vectors.shape == (0, 6)
-    assert (report.total, report.unique, report.reused, report.encoded) == (0, 0, 0, 0)
+    assert (vectors.shape, report.total, report.unique, report.reused, report.encoded) == ((0, 6), 0, 0, 0, 0)
 
 
 def test_plain_functions_are_probed_for_their_identity(store: EmbeddingStore) -> None:
-    from jasper_rag.embedding.encoder import as_encoder
-
     calls = []
 
     def function(texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

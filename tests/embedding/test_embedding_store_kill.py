@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from jasper_rag.embedding.embedding_store import EmbeddingStore
 from jasper_rag.embedding.encoder import EncoderIdentity, Role, Vectors
@@ -38,6 +39,7 @@ class SlowEncoder:
         return vectors.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_the_shard_in_the_making(tmp_path: Path) -> None:
     root = tmp_path / "killed"
     source = str(Path(__file__).parents[2] / "src")

@@ -30,6 +30,7 @@ def saved(folder: Path, path: Path, **settings: Any) -> GaussianEmbeddingGemma:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze_base", [True, False])
 @pytest.mark.parametrize("use_predictor", [True, False])
 def test_the_path_alone_gives_the_same_embeddings(
@@ -51,6 +52,7 @@ def test_the_path_alone_gives_the_same_embeddings(
     assert any(name.startswith("base.") for name in state["model_state_dict"]) != freeze_base
 
 
+@pytest.mark.slow
 def test_a_base_that_was_trained_is_kept_when_frozen_later(tiny_model: Path, tmp_path: Path) -> None:
     model = saved(tiny_model, tmp_path / "one.pt")
     again = GaussianEmbeddingGemma.from_pretrained(tmp_path / "one.pt")
@@ -61,6 +63,7 @@ def test_a_base_that_was_trained_is_kept_when_frozen_later(tiny_model: Path, tmp
     assert torch.equal(last.encode(TEXTS), model.encode(TEXTS))
 
 
+@pytest.mark.slow
 def test_another_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pt"
     model = saved(tiny_model, path, freeze_base=True)
@@ -77,6 +80,7 @@ def test_another_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     assert error.value.path == path
 
 
+@pytest.mark.slow
 def test_another_dimension_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     saved(tiny_model, tmp_path / "best_model.pt", freeze_base=True)
     with pytest.raises(InputError, match="20 dimensions, not 512"):
@@ -85,6 +89,7 @@ def test_another_dimension_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     assert loaded.output_dim == 20
 
 
+@pytest.mark.slow
 def test_a_base_that_is_gone_is_named(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     shutil.copytree(tiny_model, folder)
@@ -95,6 +100,7 @@ def test_a_base_that_is_gone_is_named(tiny_model: Path, tmp_path: Path) -> None:
     assert str(folder) in str(error.value)
 
 
+@pytest.mark.slow
 def test_missing_and_damaged_files_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pt"
     with pytest.raises(InputError, match="no checkpoint here"):
@@ -113,6 +119,7 @@ def test_files_that_hold_more_than_plain_values_are_refused(tmp_path: Path) -> N
         read_gaussian_checkpoint(tmp_path / "code.pt")
 
 
+@pytest.mark.slow
 def test_files_of_another_format_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     model = GaussianEmbeddingGemma(20, str(tiny_model), freeze_base=True, device="cpu")
     state = model.state()
@@ -142,6 +149,7 @@ def test_files_of_another_format_are_refused(tiny_model: Path, tmp_path: Path) -
             GaussianEmbeddingGemma.from_pretrained(tmp_path / "file.pt")
 
 
+@pytest.mark.slow
 def test_a_failed_write_leaves_the_old_file(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pt"
     saved(tiny_model, path, freeze_base=True)

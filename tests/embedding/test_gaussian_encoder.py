@@ -50,6 +50,7 @@ def disturbed(model: GaussianEmbeddingGemma) -> GaussianEmbeddingGemma:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_dim", [32, 40])
 def test_untrained_it_ranks_exactly_as_the_base(tiny_model: Path, output_dim: int) -> None:
     base = SentenceEncoder(str(tiny_model), device="cpu").encode(TEXTS, "document")
@@ -60,6 +61,7 @@ def test_untrained_it_ranks_exactly_as_the_base(tiny_model: Path, output_dim: in
     assert torch.equal(torch.cdist(embeddings, embeddings).argsort(dim=1), expected)
 
 
+@pytest.mark.slow
 def test_encode_keeps_order_at_any_batch_size_and_leaves_the_mode(tiny_model: Path) -> None:
     model = disturbed(gaussian(tiny_model)).train()
     whole = model.encode(TEXTS, batch_size=64)
@@ -76,6 +78,7 @@ def test_encode_keeps_order_at_any_batch_size_and_leaves_the_mode(tiny_model: Pa
         model.encode([None])  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_prompts_are_the_bases_own_unless_given(prompted_model: Path, tiny_model: Path) -> None:
     own, bare = gaussian(prompted_model), gaussian(tiny_model)
     assert own.prompts == {"query": "query: ", "document": "passage: "}
@@ -87,6 +90,7 @@ def test_prompts_are_the_bases_own_unless_given(prompted_model: Path, tiny_model
     torch.testing.assert_close(none.encode(TEXTS, role="query"), bare.encode(TEXTS), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_frozen_base_has_neither_gradient_nor_dropout(tiny_model: Path) -> None:
     model = gaussian(tiny_model, freeze_base=True, use_predictor=True).train()
     assert not model.base.training
@@ -108,6 +112,7 @@ def test_a_frozen_base_has_neither_gradient_nor_dropout(tiny_model: Path) -> Non
     torch.optim.AdamW(groups).step()
 
 
+@pytest.mark.slow
 def test_a_trained_base_has_both(tiny_model: Path) -> None:
     model = gaussian(tiny_model).train()
     assert model.base.training
@@ -121,6 +126,7 @@ def test_a_trained_base_has_both(tiny_model: Path) -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
+@pytest.mark.slow
 def test_early_layers_of_a_real_architecture(deep_model: Path) -> None:
     model = gaussian(deep_model, freeze_early_layers=True).train()
     model(TEXTS).square().sum().backward()
@@ -138,11 +144,13 @@ def test_early_layers_of_a_real_architecture(deep_model: Path) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_base_without_later_layers_is_an_error(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="has 2 layers; freezing the first 4 leaves none"):
         gaussian(tiny_model, freeze_early_layers=True)
 
 
+@pytest.mark.slow
 def test_without_normalisation_the_head_sees_the_raw_vectors(tiny_model: Path, tmp_path: Path) -> None:
     from sentence_transformers.sentence_transformer.modules import Normalize
 
@@ -158,6 +166,7 @@ def test_without_normalisation_the_head_sees_the_raw_vectors(tiny_model: Path, t
     torch.testing.assert_close(gaussian(tiny_model, normalize_embeddings=False).encode_base(TEXTS), raw.clone())
 
 
+@pytest.mark.slow
 def test_a_cut_starts_in_the_principal_directions(tiny_model: Path) -> None:
     model = gaussian(tiny_model, 3)
     share = model.initialise_projection(model.encode_base(TEXTS))
@@ -165,6 +174,7 @@ def test_a_cut_starts_in_the_principal_directions(tiny_model: Path) -> None:
     assert model.encode(TEXTS).square().sum(dim=1).mean().item() == pytest.approx(3, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictor", [False, True])
 @pytest.mark.parametrize("output_dim", [20, 32])
 def test_as_sentence_transformer_it_gives_the_same_vectors(
@@ -192,6 +202,7 @@ def test_as_sentence_transformer_it_gives_the_same_vectors(
         np.testing.assert_allclose(stored.encode(TEXTS, role), model.encoder().encode(TEXTS, role), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_base_with_modules_of_its_own_cannot_be_written(tiny_model: Path, tmp_path: Path) -> None:
     class Own(nn.Module):
         def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -204,6 +215,7 @@ def test_a_base_with_modules_of_its_own_cannot_be_written(tiny_model: Path, tmp_
     assert not (tmp_path / "written").exists()
 
 
+@pytest.mark.slow
 def test_it_is_an_encoder_known_by_its_weights(tiny_model: Path, tmp_path: Path) -> None:
     model = disturbed(gaussian(tiny_model, 20, use_predictor=True, freeze_base=True))
     encoder = model.encoder()
@@ -226,6 +238,7 @@ def test_it_is_an_encoder_known_by_its_weights(tiny_model: Path, tmp_path: Path)
     assert encoder.identity().mismatch(gaussian(tiny_model, 20, freeze_base=True).encoder().identity())
 
 
+@pytest.mark.slow
 def test_the_base_is_given_by_name_environment_or_default(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JASPER_BASE_MODEL", str(tiny_model))
     assert GaussianEmbeddingGemma(32, device="cpu").base_identity.name == str(tiny_model)
@@ -240,6 +253,7 @@ def test_the_base_is_given_by_name_environment_or_default(tiny_model: Path, monk
         gaussian(tiny_model, max_seq_length=65)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing_but_memory(deep_model: Path) -> None:
     def gradients(change: Callable[[GaussianEmbeddingGemma], None]) -> list[Tensor | None]:
         with torch.random.fork_rng():
@@ -258,6 +272,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(deep_model: Path) -> 
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_copy_is_independent(tiny_model: Path) -> None:
     model = gaussian(tiny_model, freeze_base=True)
     other = disturbed(copy.deepcopy(model))

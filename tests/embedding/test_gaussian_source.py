@@ -41,6 +41,7 @@ def config_of(quick_settings: dict[str, float], **encoder: object) -> JasperConf
     return load_config(overrides={**quick_settings, **named, "encoder.device": "cpu"})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_an_encoder(word_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pt"
     model = write_checkpoint(path, word_model)
@@ -54,6 +55,7 @@ def test_a_checkpoint_is_an_encoder(word_model: Path, tmp_path: Path) -> None:
         assert identity.mismatch(model.encoder().identity()) is None
 
 
+@pytest.mark.slow
 def test_fit_save_and_search_again(
     checkpoint: Path, word_model: Path, synonym_set: RetrievalSet, quick_settings: dict[str, float], tmp_path: Path
 ) -> None:
@@ -83,6 +85,7 @@ def test_fit_save_and_search_again(
     assert "run `jasper fit` again" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_relative_path_is_found_from_another_folder(
     checkpoint: Path,
     synonym_set: RetrievalSet,
@@ -101,6 +104,7 @@ def test_a_relative_path_is_found_from_another_folder(
     assert Jasper.load("model").search("car?")
 
 
+@pytest.mark.slow
 def test_the_saved_folder_of_stock_modules_is_the_same_encoder(
     checkpoint: Path, word_model: Path, synonym_set: RetrievalSet, quick_settings: dict[str, float], tmp_path: Path
 ) -> None:

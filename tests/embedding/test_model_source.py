@@ -176,6 +176,7 @@ def test_the_demo_extra_stands_in_and_is_verified(tmp_path: Path, monkeypatch: p
         locate("all-mpnet-base-v2")
 
 
+@pytest.mark.slow
 @pytest.mark.demo
 @pytest.mark.skipif(importlib.util.find_spec(DEMO_PACKAGE) is None, reason="the demo extra is not installed")
 def test_the_installed_demo_extra_holds_the_known_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ def encoder(tiny_model: Path) -> SentenceEncoder:
     return SentenceEncoder(str(tiny_model), device="cpu")
 
 
+@pytest.mark.slow
 def test_vectors_are_the_models_own_normalised(tiny_model: Path, encoder: SentenceEncoder) -> None:
     model = SentenceTransformer(str(tiny_model), device="cpu", local_files_only=True)
     expected = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
@@ -38,6 +39,7 @@ def test_no_texts_give_an_empty_matrix(encoder: SentenceEncoder) -> None:
     assert encoder.encode([], "query").shape == (0, 32)
 
 
+@pytest.mark.slow
 def test_given_prompts_are_put_before_the_text(tiny_model: Path, encoder: SentenceEncoder) -> None:
     prompted = SentenceEncoder(str(tiny_model), query_prompt="query: ", device="cpu")
     np.testing.assert_allclose(
@@ -46,6 +48,7 @@ def test_given_prompts_are_put_before_the_text(tiny_model: Path, encoder: Senten
     np.testing.assert_array_equal(prompted.encode(TEXTS, "document"), encoder.encode(TEXTS, "document"))
 
 
+@pytest.mark.slow
 def test_the_models_own_prompts_are_used_unless_others_are_given(
     prompted_model: Path, encoder: SentenceEncoder
 ) -> None:
@@ -60,6 +63,7 @@ def test_the_models_own_prompts_are_used_unless_others_are_given(
     np.testing.assert_array_equal(none.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"))
 
 
+@pytest.mark.slow
 def test_max_seq_length_cuts_texts(tiny_model: Path, encoder: SentenceEncoder) -> None:
     short = SentenceEncoder(str(tiny_model), max_seq_length=5, device="cpu")
     assert (encoder.max_seq_length, short.max_seq_length) == (16, 5)
@@ -70,6 +74,7 @@ def test_max_seq_length_cuts_texts(tiny_model: Path, encoder: SentenceEncoder) -
     )
 
 
+@pytest.mark.slow
 def test_truncated_share_counts_tokens_with_specials_and_prompt(tiny_model: Path) -> None:
     short = SentenceEncoder(str(tiny_model), max_seq_length=6, query_prompt="query ", device="cpu")
     texts = ["heart " * n for n in (3, 4, 5, 6)]  # 5, 6, 7, 8 tokens with [CLS] and [SEP]
@@ -78,6 +83,7 @@ def test_truncated_share_counts_tokens_with_specials_and_prompt(tiny_model: Path
     assert short.truncated_share([]) == 0.0
 
 
+@pytest.mark.slow
 def test_truncated_share_of_many_texts_is_a_seeded_estimate(tiny_model: Path) -> None:
     short = SentenceEncoder(str(tiny_model), max_seq_length=4, device="cpu")
     texts = ["heart blood list" if row % 4 == 0 else "heart" for row in range(800)]
@@ -87,6 +93,7 @@ def test_truncated_share_of_many_texts_is_a_seeded_estimate(tiny_model: Path) ->
     assert short.truncated_share(texts) == 0.25
 
 
+@pytest.mark.slow
 def test_truncated_share_says_nothing_on_stderr(
     tiny_model: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +104,7 @@ def test_truncated_share_says_nothing_on_stderr(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_identity_follows_prompts_length_and_weights(
     tiny_model: Path, encoder: SentenceEncoder, tmp_path: Path
 ) -> None:
@@ -120,6 +128,7 @@ def test_identity_follows_prompts_length_and_weights(
     assert "configuration" in difference
 
 
+@pytest.mark.slow
 def test_as_encoder_takes_a_folder_and_a_loaded_model(tiny_model: Path, encoder: SentenceEncoder) -> None:
     by_path = as_encoder(tiny_model)
     assert isinstance(by_path, SentenceEncoder)
@@ -128,6 +137,7 @@ def test_as_encoder_takes_a_folder_and_a_loaded_model(tiny_model: Path, encoder:
     np.testing.assert_allclose(wrapped.encode(TEXTS, "query"), encoder.encode(TEXTS, "query"), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_from_config(tiny_model: Path) -> None:
     config = SentenceEncoderConfig(name=str(tiny_model), max_seq_length=8, device="cpu", batch_size=2)
     encoder = SentenceEncoder.from_config(config)
@@ -135,6 +145,7 @@ def test_from_config(tiny_model: Path) -> None:
     assert encoder.encode(TEXTS, "document").shape == (3, 32)
 
 
+@pytest.mark.slow
 def test_half_precision_on_a_cpu_falls_back_with_a_warning(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     encoder = SentenceEncoder(str(tiny_model), dtype="bfloat16", device="cpu")
     assert encoder.identity().dtype == "float32"
@@ -158,6 +169,7 @@ def test_config_refuses(settings: dict[str, object], problem: str) -> None:
         SentenceEncoderConfig(**{"name": "model", **settings})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_bad_device_and_length_are_refused(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="'warp:0' cannot be used"):
         SentenceEncoder(str(tiny_model), device="warp:0")
@@ -232,6 +244,7 @@ def test_out_of_memory_says_what_to_lower(encoder: SentenceEncoder, monkeypatch:
         encoder.encode(["heart"], "query")
 
 
+@pytest.mark.slow
 def test_dimension_is_probed_where_the_model_does_not_say(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = SentenceEncoder(str(tiny_model), device="cpu")
     monkeypatch.setattr(encoder.model, "get_embedding_dimension", lambda: None)

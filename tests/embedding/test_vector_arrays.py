@@ -221,6 +221,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(CHANGES, st.sampled_from(["npy", "safetensors"]))
 @example([(0.4, 0, b"\\d")], "npy")

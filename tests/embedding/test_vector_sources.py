@@ -201,6 +201,7 @@ def test_as_many_ids_as_vectors() -> None:
             GivenVectors(ids, given_vectors)
 
 
+@pytest.mark.slow
 def test_reading_loads_neither_torch_nor_pyarrow(tmp_path: Path) -> None:
     path, _ = write(tmp_path, ".npy", VALUES)
     program = (
@@ -212,6 +213,7 @@ def test_reading_loads_neither_torch_nor_pyarrow(tmp_path: Path) -> None:
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=4)), min_size=1, max_size=4),

@@ -62,6 +62,7 @@ def test_an_untrained_model_is_its_base(untrained: EncoderEvaluation) -> None:
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_trec_eval(untrained: EncoderEvaluation, tmp_path: Path) -> None:
     untrained.write_per_query(tmp_path / "run.trec")
     task = untrained.task
@@ -77,6 +78,7 @@ def test_the_figures_are_those_of_trec_eval(untrained: EncoderEvaluation, tmp_pa
         assert ours[name] == pytest.approx(np.mean([line[theirs] for line in figures.values()]), abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_a_better_and_a_worse_model_are_called_so(
     word_model: Path, task: EncoderTask, untrained: EncoderEvaluation
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_better_and_a_worse_model_are_called_so(
     assert "BM25 alone is better than both" in worse
 
 
+@pytest.mark.slow
 def test_a_small_change_may_be_chance(word_model: Path, task: EncoderTask) -> None:
     model = model_of(word_model, predictor=True)
     with torch.no_grad():
@@ -106,6 +109,7 @@ def test_a_small_change_may_be_chance(word_model: Path, task: EncoderTask) -> No
     assert "a difference that may be chance (p = " in found.verdict()
 
 
+@pytest.mark.slow
 def test_the_base_beside_a_fine_tuned_model_is_the_original(
     word_model: Path, task: EncoderTask, untrained: EncoderEvaluation, tmp_path: Path
 ) -> None:
@@ -119,6 +123,7 @@ def test_the_base_beside_a_fine_tuned_model_is_the_original(
         assert found.means("model") != found.means("base")
 
 
+@pytest.mark.slow
 def test_the_store_keeps_a_frozen_base(
     word_model: Path, task: EncoderTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +138,7 @@ def test_the_store_keeps_a_frozen_base(
         np.testing.assert_array_equal(one.queries, other.queries)
 
 
+@pytest.mark.slow
 def test_geometry_tells_a_cone_from_a_ball(word_model: Path, task: EncoderTask) -> None:
     model = model_of(word_model)
     with torch.no_grad():
@@ -167,6 +173,7 @@ def test_centring_and_whitening_do_what_they_say() -> None:
     assert nearest(whitened(same), 2)[1].tolist() == [[0, 1]]
 
 
+@pytest.mark.slow
 def test_a_small_corpus_keys_recall_by_the_k_that_was_asked_for(word_model: Path) -> None:
     small = EvaluationSet(("car and road", "child"), ("car or road?", "child?"), ((0,), (1, 0)))
     found = evaluate_encoder(model_of(word_model), task_of_evaluation_set(small), top_k=1)
@@ -180,6 +187,7 @@ def test_a_small_corpus_keys_recall_by_the_k_that_was_asked_for(word_model: Path
     assert "over 1 query)" in lonely.verdict()
 
 
+@pytest.mark.slow
 def test_mrr_looks_as_far_as_top_k(word_model: Path, task: EncoderTask, untrained: EncoderEvaluation) -> None:
     short = evaluate_encoder(model_of(word_model), task, top_k=1)
     assert short.means("model")["MRR"] == pytest.approx(untrained.means("model")["Recall@1"])

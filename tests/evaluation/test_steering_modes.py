@@ -67,6 +67,7 @@ def right_topics(queries: EmbeddedQueries, topics: Topics) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("follow", [False, True])
 def test_each_mode_is_what_its_name_says(
     worded: EmbeddedSet, topics: Topics, predictor: JASPERPredictor, retriever: HybridRetriever, follow: bool
@@ -151,6 +152,7 @@ def test_a_predictor_that_cannot_be_steered_gives_four_equal_rows(
     assert found.search["oracle"]["ndcg@10"] > found.search["zero"]["ndcg@10"]
 
 
+@pytest.mark.slow
 def test_unsteered_it_is_the_search_that_ships(
     worded: EmbeddedSet, topics: Topics, predictor: JASPERPredictor, retriever: HybridRetriever
 ) -> None:

@@ -127,6 +127,7 @@ def test_many_questions_are_not_compared_one_by_one(foreign: Path, monkeypatch: 
     assert [split.shared_sources for split in found.splits] == [None, 0, 0]
 
 
+@pytest.mark.slow
 def test_what_the_loader_says_is_shown(dataset: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(dataset, tmp_path / "copy"))
     hard = load_file(root / "hard_negatives.safetensors")["hard_negatives"]
@@ -171,12 +172,14 @@ def test_the_page_shows_every_source_and_every_topic(page: str, summary: Dataset
         assert f">{heading}</h2>" in page
 
 
+@pytest.mark.slow
 def test_equal_datasets_give_equal_pages(dataset: Path, page: str, tmp_path: Path) -> None:
     opened = open_for_inspection(dataset)
     path = write_dataset_page(opened, summarise(opened), tmp_path / "new" / "page.html")
     assert path.read_text(encoding="utf-8") == page
 
 
+@pytest.mark.slow
 def test_large_sets_are_drawn_in_part(
     opened: OpenedDataset, summary: DatasetSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +191,7 @@ def test_large_sets_are_drawn_in_part(
     assert len(re.findall("<li data-topic", page)) == 6
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_escaped(opened: OpenedDataset, summary: DatasetSummary) -> None:
     bad = '<script>alert("x")</script>'
     clusters = tuple(replace(cluster, name=bad, terms=(bad,)) for cluster in summary.clusters)
@@ -198,6 +202,7 @@ def test_hostile_texts_are_escaped(opened: OpenedDataset, summary: DatasetSummar
     assert "--dataset-dir &#x27;a b&#x27;" in page
 
 
+@pytest.mark.slow
 def test_small_topics_are_folded(opened: OpenedDataset, summary: DatasetSummary) -> None:
     many = tuple(ClusterFigures(f"topic {number}", (), 160 - number, 1) for number in range(SHOWN + 300))
     page = render_dataset_page(opened, replace(summary, clusters=many[:6]))
@@ -239,6 +244,7 @@ def test_bars_are_as_wide_as_their_shares() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_fixed_curricula_and_missing_keywords_are_told(dataset: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(dataset, tmp_path / "copy"))
     config = json.loads((root / "config.json").read_text())

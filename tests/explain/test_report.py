@@ -269,6 +269,7 @@ def test_the_filter_is_labelled_and_waits_for_its_script(data: ReportData) -> No
     assert "all (2) Better (1) Worse (1)" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["word & more " * 200, "文書の本文" * 200])
 def test_fifty_examples_stay_small(data: ReportData, text: str) -> None:
     full = tuple(Hit(f"d{rank}", text[:100], text, 0.5, rank == 9) for rank in range(10))

@@ -67,6 +67,7 @@ def test_bad_metrics_are_named(metrics: Mapping[str, Any], message: str) -> None
     assert "metrics.json" in error.value.remedy
 
 
+@pytest.mark.slow
 def test_a_report_needs_nothing_heavy() -> None:
     code = "import sys, jasper_rag.explain.report as r; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jasper_rag.explain.report_markup import clip, escape, fixed, lines, p_value, seconds, signed
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_escaped_text_reads_back_and_breaks_nothing(text: str) -> None:
     escaped = escape(text)

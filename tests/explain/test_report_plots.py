@@ -13,6 +13,7 @@ from jasper_rag.explain.report_plots import curve, interval, interval_axis, inte
 NUMBERS = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(NUMBERS)
 def test_a_scale_covers_its_values_with_few_even_ticks(values: list[float]) -> None:
     scale = scale_over(values, 0, 100)

@@ -91,6 +91,7 @@ def test_the_scripts_find_all_they_name(routing_report: ReportData) -> None:
     assert " style=" not in page
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_page(routing_report: ReportData, make_view: Callable[..., RoutingView]) -> None:
     assert render_report(routing_report) == render_report(replace(routing_report, routing=make_view()))
 
@@ -128,6 +129,7 @@ def test_the_heat_map_and_the_table_count_alike(routing_report: ReportData) -> N
     assert f"<b>{view.confusion.trace() / 40:.0%}</b> of 40 questions" in page
 
 
+@pytest.mark.slow
 def test_many_topics_make_a_heat_map_without_names(
     routing_report: ReportData, make_view: Callable[..., RoutingView]
 ) -> None:

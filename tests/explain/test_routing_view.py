@@ -33,6 +33,7 @@ def arguments(sources: int = 60, count: int = 4, asked: int = 9) -> dict[str, An
     }
 
 
+@pytest.mark.slow
 def test_a_question_keeps_its_hits_routes_and_answer() -> None:
     given = arguments()
     view = routing_view(**given)
@@ -57,6 +58,7 @@ def test_the_confusion_counts_every_known_question_once() -> None:
     np.testing.assert_array_equal(confusion_counts(right, routed, 5), expected)
 
 
+@pytest.mark.slow
 def test_the_map_is_that_of_the_sources() -> None:
     given = arguments()
     view = routing_view(**given)
@@ -66,6 +68,7 @@ def test_the_map_is_that_of_the_sources() -> None:
     np.testing.assert_array_equal(view.topics, topics.assignment)
 
 
+@pytest.mark.slow
 def test_a_question_stands_in_the_disc_of_the_nearest_centroid() -> None:
     given = arguments()
     view = routing_view(**given)
@@ -75,6 +78,7 @@ def test_a_question_stands_in_the_disc_of_the_nearest_centroid() -> None:
         assert away <= view.layout.radii[topic] + 1e-9
 
 
+@pytest.mark.slow
 def test_a_topic_without_sources_has_no_disc() -> None:
     given = arguments()
     topics = given["topics"]
@@ -88,6 +92,7 @@ def test_a_topic_without_sources_has_no_disc() -> None:
     assert view.confusion.shape == (4, 4)
 
 
+@pytest.mark.slow
 def test_a_large_corpus_is_thinned_but_keeps_every_hit_and_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SOURCES", 30)
     given = arguments(sources=300)
@@ -99,6 +104,7 @@ def test_a_large_corpus_is_thinned_but_keeps_every_hit_and_topic(monkeypatch: py
     assert routing_view(**given).labels == view.labels
 
 
+@pytest.mark.slow
 def test_missing_hits_and_no_questions_are_fine() -> None:
     given = arguments()
     given["hits"][4] = [7, -1, -1]
@@ -106,6 +112,7 @@ def test_missing_hits_and_no_questions_are_fine() -> None:
     assert routing_view(**{**given, "shown": []}).questions == ()
 
 
+@pytest.mark.slow
 def test_labels_are_clipped(make_view: Callable[..., RoutingView]) -> None:
     given = arguments()
     given["document_labels"][0] = "word " * 50

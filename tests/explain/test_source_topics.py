@@ -19,6 +19,7 @@ def test_clusters_are_those_of_the_directory(dataset: Path) -> None:
     np.testing.assert_array_equal(source_topics(opened), kept)
 
 
+@pytest.mark.slow
 def test_without_the_file_pairs_vote_and_the_nearest_centroid_takes_the_rest(dataset: Path, foreign: Path) -> None:
     opened = open_dataset(foreign, torch.device("cpu"))
     kept = load_file(dataset / "source_cluster_id.safetensors")["source_cluster_id"]

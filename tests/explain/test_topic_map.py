@@ -16,6 +16,7 @@ def topics(count: int, sources: int, seed: int = 0, spread: float = 0.4) -> tupl
     return vectors, assignment, centroids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
 def test_discs_do_not_overlap_and_hold_their_dots(count: int) -> None:
     vectors, assignment, centroids = topics(count, 300)
@@ -32,6 +33,7 @@ def test_discs_do_not_overlap_and_hold_their_dots(count: int) -> None:
     np.testing.assert_allclose(high.max(axis=0), [found.width, 1], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5])
 def test_equal_topics_stand_beside_each_other(count: int) -> None:
     centroids = np.tile(unit(np.ones((1, 16), dtype=np.float32)), (count, 1))
@@ -42,6 +44,7 @@ def test_equal_topics_stand_beside_each_other(count: int) -> None:
     assert np.isfinite(found.points).all()
 
 
+@pytest.mark.slow
 def test_no_two_dots_share_a_place() -> None:
     vectors, assignment, centroids = topics(5, 400)
     points = topic_map(vectors, assignment, centroids).points
@@ -50,6 +53,7 @@ def test_no_two_dots_share_a_place() -> None:
     assert distance.min() > 0.3 * np.median(distance.min(axis=1))
 
 
+@pytest.mark.slow
 def test_the_order_of_the_sources_does_not_matter() -> None:
     vectors, assignment, centroids = topics(6, 200)
     order = np.random.default_rng(1).permutation(200)
@@ -58,6 +62,7 @@ def test_the_order_of_the_sources_does_not_matter() -> None:
     np.testing.assert_allclose(one.points[order], other.points, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_similar_topics_are_near_each_other() -> None:
     generator = np.random.default_rng(3)
     families = unit(generator.standard_normal((4, 16)).astype(np.float32))
@@ -71,6 +76,7 @@ def test_similar_topics_are_near_each_other() -> None:
     assert distance[same].mean() < 0.6 * distance[family[:, None] != family[None]].mean()
 
 
+@pytest.mark.slow
 def test_typical_sources_stand_in_the_middle_and_doubtful_ones_lean() -> None:
     vectors, assignment, centroids = topics(2, 200, spread=0.6)
     found = topic_map(vectors, assignment, centroids)
@@ -85,6 +91,7 @@ def test_typical_sources_stand_in_the_middle_and_doubtful_ones_lean() -> None:
         assert np.corrcoef(ranks, np.arange(here.sum()))[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_more_topics_than_pairs_of_rounds_are_still_laid_out() -> None:
     vectors, assignment, centroids = topics(200, 400)
     found = topic_map(vectors, assignment, centroids)
@@ -92,6 +99,7 @@ def test_more_topics_than_pairs_of_rounds_are_still_laid_out() -> None:
     assert found.width > 0.5
 
 
+@pytest.mark.slow
 def test_a_vector_stands_in_the_disc_of_its_centroid_the_clearer_the_nearer() -> None:
     vectors, assignment, centroids = topics(5, 300)
     found = topic_map(vectors, assignment, centroids)

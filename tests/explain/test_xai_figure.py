@@ -40,12 +40,14 @@ def test_it_shows_topics_pairs_and_what_to_do(tmp_path: Path) -> None:
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
+@pytest.mark.slow
 def test_bars_are_as_long_as_the_weights_likely() -> None:
     figure = visualize_explanation(explanation(3))
     widths = [patch.get_width() for patch in figure.axes[0].patches]  # type: ignore[attr-defined]
     assert widths == [1, 0.5, 1, 0.25, 1, 0.25]
 
 
+@pytest.mark.slow
 def test_what_is_not_known_takes_no_room() -> None:
     whole = visualize_explanation(explanation())
     bare = visualize_explanation(explanation(atypicality_quantile=None, similar_known_pairs=[]))
@@ -54,10 +56,12 @@ def test_what_is_not_known_takes_no_room() -> None:
     assert not any("training" in text or "Known" in text for text in said(bare))
 
 
+@pytest.mark.slow
 def test_one_topic_more_than_shown_keeps_its_name() -> None:
     assert "topic 8" in said(visualize_explanation(explanation(9)))
 
 
+@pytest.mark.slow
 def test_other_formats(tmp_path: Path) -> None:
     XAIInterface.visualize_explanation(explanation(), save_path=tmp_path / "one.svg")
     assert "<svg" in (tmp_path / "one.svg").read_text(encoding="utf-8")

@@ -117,6 +117,7 @@ def test_every_key_is_there_and_plain(name: str) -> None:
     assert [len(pair) for pair in found["similar_known_pairs"]] == [6] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("steered", [False, True])
 def test_a_row_of_a_batch_is_explained_as_alone(name: str, steered: bool) -> None:

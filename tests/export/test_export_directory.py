@@ -18,6 +18,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_every_format_stands_in_one_folder(bert_jasper: Jasper, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     written = write_export(bert_jasper, tmp_path / "to")
@@ -29,6 +30,7 @@ def test_every_format_stands_in_one_folder(bert_jasper: Jasper, tmp_path: Path) 
     assert json.loads((tmp_path / "to" / MARKER).read_text(encoding="utf-8"))["files"] == dict(written.files)
 
 
+@pytest.mark.slow
 def test_the_card_tells_how_to_use_what_is_there(fitted: Jasper, bert_jasper: Jasper, tmp_path: Path) -> None:
     write_export(fitted, tmp_path / "numpy", ["numpy"])
     card = (tmp_path / "numpy" / CARD).read_text(encoding="utf-8")
@@ -65,6 +67,7 @@ def test_what_was_asked_for_must_be_made(fitted: Jasper, tmp_path: Path) -> None
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_older_export_is_replaced_whole(fitted: Jasper, bert_jasper: Jasper, tmp_path: Path) -> None:
     write_export(bert_jasper, tmp_path / "to", ["sentence-transformers"])
     (tmp_path / "to" / "__pycache__").mkdir()

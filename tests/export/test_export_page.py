@@ -61,6 +61,7 @@ def test_every_block_is_run_here() -> None:
     assert list(BLOCKS) == [*formats, "LangChain", "LlamaIndex"]
 
 
+@pytest.mark.slow
 def test_a_database_is_searched_as_it_is(run_block: Any, bert_jasper: Jasper) -> None:
     names = run_block("Nothing in your vector database changes")
     names["database"].close()
@@ -73,6 +74,7 @@ def test_vectors_in_vectors_out(run_block: Any, searched: Any, heading: str, nee
     np.testing.assert_allclose(run_block(heading)["search"], searched, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_texts_in_vectors_out(run_block: Any, searched: Any, bert_encoder: SentenceEncoder) -> None:
     names = run_block("sentence-transformers")
     np.testing.assert_allclose(names["search"], searched, rtol=0, atol=1e-5)

@@ -41,6 +41,7 @@ def exported(bert_jasper: Jasper, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_jasper")
 def test_the_model_needs_nothing_of_ours(exported: Path, bert_jasper: Jasper) -> None:
     model = SentenceTransformer(str(exported), device="cpu")
@@ -75,6 +76,7 @@ def test_modules_are_stock_and_the_encoder_is_there_once(exported: Path) -> None
     assert not list(exported.rglob("*.py"))
 
 
+@pytest.mark.slow
 def test_a_plain_model_has_no_modules_behind_the_encoder(bert_jasper: Jasper, tmp_path: Path) -> None:
     model = dataclasses.replace(bert_jasper.model, guard=Guard(0.0))
     write_sentence_transformer(Jasper(model, bert_jasper.encoder), tmp_path)
@@ -82,6 +84,7 @@ def test_a_plain_model_has_no_modules_behind_the_encoder(bert_jasper: Jasper, tm
     assert structure["query"] == structure["document"]
 
 
+@pytest.mark.slow
 def test_an_export_can_be_the_encoder_of_the_next(exported: Path, bert_jasper: Jasper, tmp_path: Path) -> None:
     encoder = SentenceEncoder(str(exported), offline=True, device="cpu")
     texts = [document.content for document in bert_jasper.model.documents]

@@ -34,6 +34,7 @@ def exported(fitted: Jasper, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_gets_the_same_numbers(
     fitted: Jasper, questions: Vectors, exported: Path, tmp_path: Path
 ) -> None:

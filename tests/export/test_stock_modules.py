@@ -65,6 +65,7 @@ def test_the_modules_are_the_guard(strength: float, alpha: float, neighbours: in
     assert np.abs(difference).max() < 5e-6
 
 
+@pytest.mark.slow
 def test_a_hundred_maps() -> None:
     worst = 0.0
     for seed in range(100):

@@ -31,6 +31,8 @@ from jasper_rag.training.predictor_training import predict
 from jasper_rag.training.run_config import load_run_config
 from jasper_rag.training.training_run import TrainingRun, prepare_run
 
+pytestmark = pytest.mark.slow
+
 Build = Callable[..., Path]
 
 QUICK: dict[str, Any] = {

@@ -17,6 +17,8 @@ from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, Qrels, Query, RetrievalSet
 from jasper_rag.text.training_questions import PSEUDO, PSEUDO_DEV
 
+pytestmark = pytest.mark.slow
+
 HASTY = {"training.steps": 2}
 DOCUMENTS, SENTENCES = 50, 3
 NOTHING = "Nothing was verified on real questions"

@@ -66,6 +66,7 @@ def assert_fresh(model: SavedModel, documents: Sequence[Document], encoder: Enco
     assert files_below(tmp_path / "grown") == files_below(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["living", "in_passages"])
 def test_a_changed_corpus_is_as_one_built_at_once(
     kind: str, fitted: Jasper, tmp_path: Path, request: pytest.FixtureRequest
@@ -95,6 +96,7 @@ def test_new_documents_are_found_and_removed_ones_are_not(living: Jasper) -> Non
         assert first not in {hit.document.id for hit in living.search(QUESTION, 1000, ranker)}
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_what_there_is_now(living: Jasper, in_passages: Jasper, tmp_path: Path) -> None:
     for number, jasper in enumerate((living, in_passages)):
         jasper.add(NEW)
@@ -110,6 +112,7 @@ def test_what_is_saved_is_what_there_is_now(living: Jasper, in_passages: Jasper,
         assert loaded.search(QUESTION, 20) == jasper.search(QUESTION, 20)
 
 
+@pytest.mark.slow
 def test_vectors_of_ones_own_are_added_as_texts_are(living: Jasper, fitted: Jasper) -> None:
     other = Jasper(fitted.model, fitted.encoder)
     vectors = fitted.encoder.encode([document.content for document in NEW], "document")
@@ -123,6 +126,7 @@ def test_vectors_of_ones_own_are_added_as_texts_are(living: Jasper, fitted: Jasp
     assert again.search(QUESTION, 5)[0].document == living.search(QUESTION, 5)[0].document
 
 
+@pytest.mark.slow
 def test_a_vector_of_ones_own_is_one_passage(in_passages: Jasper) -> None:
     vector = in_passages.encoder.encode([QUESTION], "document")
     in_passages.add_vectors([Document("mine", " as it is ")], vector)

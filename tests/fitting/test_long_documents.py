@@ -27,6 +27,8 @@ from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, Query, RetrievalSet
 from jasper_rag.text.split_file import read_splits
 
+pytestmark = pytest.mark.slow
+
 WORDS, PASSAGES = 4, 16
 SETTINGS = {"training.steps": 2, "pseudo_questions.use": "never", "language": "none"}
 CUT = {"chunking.how": "tokens", "chunking.size": WORDS, "chunking.overlap": 0}

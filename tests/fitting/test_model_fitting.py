@@ -24,6 +24,7 @@ class Untouched:
         raise AssertionError("the encoder was used")
 
 
+@pytest.mark.slow
 def test_documents_and_questions_are_enough(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     corpus = {document.id: document.content for document in synonym_set.documents[:40]}
     questions = [(query.text, f"d{query.id[1:]}") for query in synonym_set.queries[:40]]
@@ -34,6 +35,7 @@ def test_documents_and_questions_are_enough(synonym_set: RetrievalSet, word_enco
     assert {hit.document.text for hit in same.search("car", 40)} == set(corpus.values())
 
 
+@pytest.mark.slow
 def test_three_questions_are_the_least(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     def few(count: int) -> RetrievalSet:
         qrels = {f"q{n}": {f"d{n}": 1} for n in range(count)}
@@ -47,6 +49,7 @@ def test_three_questions_are_the_least(synonym_set: RetrievalSet, word_encoder: 
     assert "at least 3 questions" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_settings_reach_the_fit(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     overrides = {"guard.gate": False, "training.steps": 4, "language": "none"}
     jasper = Jasper.fit(synonym_set, encoder=word_encoder, config=load_config(overrides=overrides))
@@ -57,6 +60,7 @@ def test_settings_reach_the_fit(synonym_set: RetrievalSet, word_encoder: Encoder
     assert max(row["step"] for row in jasper.record.candidates.trained.history) == 4
 
 
+@pytest.mark.slow
 def test_an_encoder_that_cuts_texts_says_how_many(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     class Cutting:
         encode = word_encoder.encode
@@ -115,6 +119,7 @@ def test_a_set_that_cannot_be_learnt_from_is_refused_before_any_encoding(
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_bad_arguments_are_refused_before_any_encoding(synonym_set: RetrievalSet) -> None:
     with pytest.raises(InputError, match="its 2 documents gave 0 sentences"):
         Jasper.fit(["one text", "another"], encoder=Untouched())

@@ -75,6 +75,7 @@ def test_without_topics_there_is_nothing_to_fit(record: FitRecord, retriever: Hy
     assert (found.router, found.bonus, found.follow, len(found.usual)) == (TopicRouter(), 1.0, False, 0)
 
 
+@pytest.mark.slow
 def test_the_calibration_is_that_of_dev(
     fitted: Jasper, record: FitRecord, retriever: HybridRetriever, topics: Topics
 ) -> None:
@@ -118,6 +119,7 @@ def brute_curve(
     return curve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [("dev",), ("test", "dev")])
 def test_the_way_to_steer_is_the_best_of_a_curve(
     record: FitRecord,
@@ -139,6 +141,7 @@ def test_the_way_to_steer_is_the_best_of_a_curve(
         assert caplog.messages[-1].endswith(f"adds {found.bonus:g} (dev nDCG@10 by {', '.join(shown)})")
 
 
+@pytest.mark.slow
 def test_too_few_dev_questions_leave_train_to_say_what_is_usual(
     record: FitRecord, retriever: HybridRetriever, topics: Topics
 ) -> None:
@@ -164,6 +167,7 @@ def test_without_a_known_answer_the_usual_numbers_stay(
     assert len(found.usual) == 257
 
 
+@pytest.mark.slow
 def test_without_texts_the_curve_is_of_the_dense_search(record: FitRecord, fitted: Jasper) -> None:
     wordless = dataclasses.replace(record.candidates.dev, texts=())
     wordy = HybridRetriever(fitted.model.vectors, fitted.model.lexical, 0.9)
@@ -172,6 +176,7 @@ def test_without_texts_the_curve_is_of_the_dense_search(record: FitRecord, fitte
     assert (found.follow, found.bonus) == (dense.follow, dense.bonus)
 
 
+@pytest.mark.slow
 def test_steering_is_measured_on_what_ships(fitted: Jasper, record: FitRecord) -> None:
     found = steering_on("test", record.embedded, fitted.model)
     assert found is not None

@@ -57,6 +57,7 @@ def test_metrics_hold_the_modes_of_the_test_split(fitted: Jasper) -> None:
     assert record.to_metrics()["steering_modes"] == expected.to_metrics()
 
 
+@pytest.mark.slow
 def test_topics_can_be_switched_off_or_counted(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     off = Jasper.fit(synonym_set, encoder=word_encoder, config=load_config(overrides=HASTY | {"topics.use": False}))
     assert (off.model.topics, off.topics) == (None, ())
@@ -67,6 +68,7 @@ def test_topics_can_be_switched_off_or_counted(synonym_set: RetrievalSet, word_e
     assert len(four.topics) == 4
 
 
+@pytest.mark.slow
 def test_given_topics_name_the_topics(synonym_set: RetrievalSet, word_encoder: Encoder) -> None:
     documents = tuple(
         dataclasses.replace(document, topic="even" if row % 2 == 0 else "odd")

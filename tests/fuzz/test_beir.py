@@ -196,6 +196,7 @@ def check(
     return one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [12, pytest.param(4000, marks=pytest.mark.slow)])
 def test_directories(examples: int, check: Callable[[st.DataObject], None], explore: Callable[..., None]) -> None:
     explore(st.data(), check, examples)

@@ -92,6 +92,7 @@ def bad_splits() -> Iterator[object]:
         yield RECORD | {"splits": {name: entry for name, entry in SPLITS.items() if name != split}}
 
 
+@pytest.mark.slow
 def test_every_fault_of_a_split_file(written: Callable[..., Path], judge: Callable[..., None]) -> None:
     texts = [json.dumps(record) for record in bad_splits()]
     texts += ["", "{", "[" * 100_000, "9" * 5000, '{"format": "jasper-splits", ' + json.dumps(RECORD)[1:], "\x00"]
@@ -100,6 +101,7 @@ def test_every_fault_of_a_split_file(written: Callable[..., Path], judge: Callab
         judge(lambda path: read_splits(PAIRS, path), path, plain_splits(text.encode()), "refuse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_split_files(
     examples: int,
@@ -170,6 +172,7 @@ def numbers(value: Any) -> Any:
         return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", OUT_OF_RANGE)
 def test_a_value_out_of_range_is_named(key: str, written: Callable[..., Path]) -> None:
     for value in OUT_OF_RANGE[key]:
@@ -181,6 +184,7 @@ def test_a_value_out_of_range_is_named(key: str, written: Callable[..., Path]) -
         assert caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_misspelt_key_is_named_with_the_nearest(rounds: int, written: Callable[..., Path]) -> None:
     sections = {name: value for name, value in DEFAULTS.items() if isinstance(value, dict)}
@@ -198,6 +202,7 @@ def test_a_misspelt_key_is_named_with_the_nearest(rounds: int, written: Callable
         assert last in caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_settings(
     examples: int,

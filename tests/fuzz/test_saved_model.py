@@ -67,6 +67,7 @@ def require_noticed(folder: Path, names: set[str]) -> None:
     assert "jasper fit" in caught.value.remedy or "do not use it" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_damage_at_every_kind_of_place_is_noticed(pristine: Files, placed: Callable[..., Any]) -> None:
     for name, raw in pristine.items():
         changed = [raw[: int(len(raw) * part)] for part in (0, 0.01, 0.25, 0.5, 0.99)]
@@ -82,6 +83,7 @@ def test_damage_at_every_kind_of_place_is_noticed(pristine: Files, placed: Calla
             require_noticed(folder, {name} if name != DESCRIPTION else {""})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [6, pytest.param(1000, marks=pytest.mark.slow)])
 def test_random_damage_is_noticed(
     examples: int,
@@ -115,6 +117,7 @@ def forged(description: dict[str, Any], files: Files) -> Files:
     return files | {DESCRIPTION: json.dumps(content).encode()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [6, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_forgery_is_read_or_refused_and_never_a_traceback(
     examples: int,

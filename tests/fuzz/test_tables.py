@@ -193,6 +193,7 @@ def read(written: Callable[..., Path]) -> Callable[[bytes, str], Path]:
     return lambda raw, suffix: written({f"pairs.{suffix}": raw}) / f"pairs.{suffix}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [12, pytest.param(3000, marks=pytest.mark.slow)])
 def test_tables(
     examples: int,
@@ -220,6 +221,7 @@ def test_tables(
     explore(st.data(), check, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SEPARATORS)
 @pytest.mark.parametrize("bases", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_fault(bases: int, suffix: str, read: Callable[[bytes, str], Path], judge: Callable[..., None]) -> None:

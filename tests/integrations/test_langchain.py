@@ -14,6 +14,7 @@ TEXTS = ["car and road and stone", "film and ship and soil"]
 QUESTION = "automobile or physician or road?"
 
 
+@pytest.mark.slow
 def test_documents_are_plain_and_questions_are_moved(fitted: Jasper) -> None:
     pytest.importorskip("langchain_core")
     from langchain_core.embeddings import Embeddings

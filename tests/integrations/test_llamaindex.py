@@ -15,6 +15,7 @@ TEXTS = ["car and road and stone", "film and ship and soil"]
 QUESTION = "automobile or physician or road?"
 
 
+@pytest.mark.slow
 def test_nodes_are_plain_and_questions_are_moved(fitted: Jasper) -> None:
     pytest.importorskip("llama_index.core")
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -33,6 +34,7 @@ def test_nodes_are_plain_and_questions_are_moved(fitted: Jasper) -> None:
     np.testing.assert_allclose(asyncio.run(embedding.aget_query_embedding(QUESTION)), moved, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_index_finds_what_jasper_finds(fitted: Jasper, tmp_path: Path) -> None:
     pytest.importorskip("llama_index.core")
     from llama_index.core import VectorStoreIndex

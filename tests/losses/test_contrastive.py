@@ -97,6 +97,7 @@ def test_all_sources_is_cross_entropy_over_them(known: bool) -> None:
     torch.testing.assert_close(mine, reference)
 
 
+@pytest.mark.slow
 def test_sources_get_their_gradient_only_where_they_ask_for_it() -> None:
     batch = inputs()
     loss = ContrastiveLoss(0.5)
@@ -111,6 +112,7 @@ def test_sources_get_their_gradient_only_where_they_ask_for_it() -> None:
     assert torch.autograd.gradcheck(value, (batch["predicted"], sources))
 
 
+@pytest.mark.slow
 def test_gradient_of_the_batch_form_is_that_of_finite_differences() -> None:
     batch = inputs()
     carriers = tuple(batch[name].requires_grad_() for name in ("predicted", "target", "negatives"))
@@ -160,6 +162,7 @@ def test_vectors_of_zero_length_and_half_precision_stay_finite() -> None:
     assert gradient.isfinite().all()
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_rows_among_is_membership(data: st.DataObject) -> None:
     lines, width, count = (data.draw(st.integers(1, 6)) for _ in range(3))
@@ -170,6 +173,7 @@ def test_rows_among_is_membership(data: st.DataObject) -> None:
     assert rows_among(torch.tensor(answers), torch.tensor(rows)).tolist() == expected
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.booleans())
 def test_a_masked_candidate_can_be_anything(seed: int, in_batch: bool) -> None:
     batch = inputs(seed % 50)

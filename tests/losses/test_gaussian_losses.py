@@ -121,6 +121,7 @@ def test_a_lone_query_costs_nothing() -> None:
     assert not q.grad.any()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences() -> None:
     inputs = tuple(each.requires_grad_() for each in batch(4))
     for loss in (info_nce, margin_contrastive):

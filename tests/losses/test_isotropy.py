@@ -50,6 +50,7 @@ def test_the_plain_closed_form_is_the_integral_and_the_correction_is_of_order_on
     assert sigreg_closed(rows).item() == pytest.approx(brute_force(rows), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_closed_and_sliced_agree_in_value_and_gradient() -> None:
     rows = uneven(100, 48)
     closed, gradient = value_and_gradient(sigreg_closed, rows)
@@ -61,6 +62,7 @@ def test_closed_and_sliced_agree_in_value_and_gradient() -> None:
     assert (gradient - estimate).norm() < 0.2 * gradient.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "dim"), [(256, 128), (600, 48)])
 def test_gaussian_rows_have_the_null_value(rows: int, dim: int) -> None:
     values = torch.stack([sigreg_closed(gaussian(rows, dim, seed)) for seed in range(6)])

@@ -234,6 +234,7 @@ def test_autocast_leaves_the_losses_in_full_precision() -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_sources", [True, False])
 def test_no_value_is_read_from_the_device(with_sources: bool) -> None:
     # Fake tensors have no values: reading one raises.

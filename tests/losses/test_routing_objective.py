@@ -139,6 +139,7 @@ def test_autocast_and_half_precision_leave_the_losses_in_full_precision() -> Non
     assert all(value.dtype == torch.float32 for value in numbers.values())
 
 
+@pytest.mark.slow
 def test_no_value_is_read_from_the_device() -> None:
     # Fake tensors have no values: reading one raises.
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:

@@ -75,6 +75,7 @@ def test_one_row_has_no_variance_to_lose() -> None:
     torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.slow
 def test_a_collapse_of_unit_vectors_is_seen_and_undone() -> None:
     generator = torch.Generator().manual_seed(0)
     spread_out = functional.normalize(torch.randn(512, 64, generator=generator), dim=1)

@@ -43,6 +43,7 @@ def _brute_force(scores: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[An
     return values, np.where(values == -np.inf, -1, rows)
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 1000),
@@ -57,6 +58,7 @@ def test_streamed_top_k_equals_sorting_whatever_the_blocks(kind: str, seed: int,
     np.testing.assert_array_equal(rows, expected_rows)
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(KINDS), seed=st.integers(0, 1000), k=st.integers(1, 12), block=st.sampled_from([7, 64, 333])
 )

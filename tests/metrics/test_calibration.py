@@ -64,12 +64,14 @@ def test_the_likelihood_is_torchs() -> None:
         assert negative_log_likelihood(scale * logits, right) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     logits, right = sampled(20_000, temperature)
     assert fit_temperature(logits, right) == pytest.approx(temperature, rel=0.05)
 
 
+@pytest.mark.slow
 def test_few_rows_draw_the_temperature_towards_1() -> None:
     logits, right = sampled(60, 4.0, seed=2)
     free = fit_temperature(logits, right, caution=0)

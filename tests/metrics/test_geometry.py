@@ -53,6 +53,7 @@ def test_isotropy_hardly_depends_on_the_number_of_rows(count: int, centred: bool
     assert np.mean(isotropic) > 0.9
 
 
+@pytest.mark.slow
 def test_the_centred_traces_are_unbiased() -> None:
     spectrum = np.array([1.5, 1.0, 0.8, 0.7])
     rows = np.random.default_rng(0).standard_normal((5000, 8, 4)) * spectrum**0.5 + 7

@@ -73,6 +73,7 @@ def test_equal_to_trec_eval_on_thousands_of_runs(seed: int) -> None:
     _compare(np.random.default_rng(seed), queries=150, documents=30 + seed, depth=5 + seed)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 15), st.integers(1, 20))
 def test_equal_to_trec_eval_on_small_runs(seed: int, queries: int, documents: int, depth: int) -> None:
     _compare(np.random.default_rng(seed), queries, documents, depth)

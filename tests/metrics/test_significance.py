@@ -49,6 +49,7 @@ def test_one_query_has_no_spread() -> None:
     assert bootstrap_interval(np.array([0.25]), seed=0) == (0.25, 0.25)
 
 
+@pytest.mark.slow
 def test_seed_decides_and_small_parts_cover_all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = np.random.default_rng(0).random((2, 40))
     assert bootstrap_interval(a, seed=1) == bootstrap_interval(a, seed=1) != bootstrap_interval(a, seed=2)

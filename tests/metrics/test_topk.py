@@ -25,6 +25,7 @@ def _brute_force(scores: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[An
     return np.take_along_axis(scores, rows, axis=1), rows
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 10_000),
     shape=st.tuples(st.integers(0, 7), st.integers(0, 40)),
@@ -67,6 +68,7 @@ def test_reads_a_memory_map_of_half_precision(tmp_path: Path) -> None:
     np.testing.assert_array_equal(inner_products(queries, mapped, document_block=8), queries @ documents.T)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_one_block() -> None:
     queries, documents = np.ones((64, 4), dtype=np.float32), np.ones((50_000, 4), dtype=np.float32)
     top_k(queries, documents, 5, document_block=500, query_block=16)

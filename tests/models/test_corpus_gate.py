@@ -29,6 +29,7 @@ def corpus_with(share: float, count: int = 400) -> Vectors:
     return documents
 
 
+@pytest.mark.slow
 def test_share_is_twice_the_share_of_typical_documents() -> None:
     documents = rows(300, 1)
     familiarity = [np.mean(sorted(gate().bank @ document)[-3:]) for document in documents]

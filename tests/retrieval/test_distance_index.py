@@ -61,6 +61,7 @@ def test_equal_vectors_come_in_the_order_of_their_rows(backend: Backend) -> None
     assert index_of(same, backend).search(same[:2], 40)[1].tolist() == [list(range(40))] * 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=12), st.sampled_from(["numpy", "torch"]))
 def test_rows_keep_their_numbers_through_any_history(steps: list[tuple[bool, int]], backend: Backend) -> None:
     index = DistanceIndex(12, backend)

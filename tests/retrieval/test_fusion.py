@@ -128,6 +128,7 @@ def test_numbers_that_disagree_are_refused() -> None:
         fused_top_k(np.zeros((1, 3)), DocumentVectors(np.zeros((29, 3), np.float32)), index, ["a"], 0.5, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 4, 20])
 def test_chosen_weight_is_the_best_of_all_tried(block: int) -> None:
     generator = np.random.default_rng(5)

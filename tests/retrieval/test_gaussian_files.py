@@ -111,6 +111,7 @@ def test_an_error_while_writing_leaves_the_old_index(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["index"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", [1, 2])
 def test_a_kill_while_saving_leaves_the_old_index_intact(folder: Path, documents: int) -> None:
     source = str(Path(__file__).parents[2] / "src")

@@ -184,6 +184,7 @@ def test_a_gpu_gives_the_same_distances(checkpoint: Path, retriever: GaussianRet
     assert dict(on_gpu.retrieve(QUERY)) == pytest.approx(dict(retriever.retrieve(QUERY)), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_index_is_saved_and_loaded(retriever: GaussianRetriever, checkpoint: Path, tmp_path: Path) -> None:
     retriever.add_documents(["line\nbreak and \u2028 \x00 gift"], ids=["é"], metadata=[{"tags": ["a"], "n": 1}])
     retriever.delete(["2"])
@@ -209,6 +210,7 @@ def test_an_empty_index_can_be_kept_too(gaussian: GaussianEmbeddingGemma, tmp_pa
     assert (len(other), other.retrieve(QUERY)) == (0, [])
 
 
+@pytest.mark.slow
 def test_an_index_of_another_model_is_refused(retriever: GaussianRetriever, word_model: Path, tmp_path: Path) -> None:
     retriever.save_index(tmp_path / "index")
     identity = GaussianEmbeddingGemma(16, str(word_model), freeze_base=True, device="cpu")

@@ -30,6 +30,7 @@ def test_lines_are_those_of_the_format(tmp_path: Path) -> None:
     assert read_run(tmp_path / "x.run", unescape=False)["q%202"] == {"a%2520b": -1.0}
 
 
+@pytest.mark.slow
 @given(st.lists(IDS, min_size=1, max_size=40, unique=True), st.lists(IDS, min_size=1, max_size=3, unique=True))
 def test_any_id_survives_writing_and_reading(document_ids: list[str], query_ids: list[str]) -> None:
     generator = np.random.default_rng(0)

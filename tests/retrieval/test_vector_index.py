@@ -107,6 +107,7 @@ def test_given_half_floats_are_searched_as_they_are() -> None:
     assert len(index) == 102
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("on_disk", [False, True])
 @given(seed=st.integers(0, 1000))
@@ -155,6 +156,7 @@ def test_the_dead_are_dropped_once_they_are_more_than_the_living(storage: str, t
     _assert_finds(mapped, dict(enumerate(vectors[85:], start=85)))
 
 
+@pytest.mark.slow
 def test_adding_does_not_copy_what_is_there() -> None:
     index = ExactIndex(_clustered(10))
     buffers = set()

@@ -16,6 +16,7 @@ def started(*command: object, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["prepare_data.py", "download_msmarco.py"])
 def test_help_and_bad_input(repository: Path, script: str) -> None:
     path = repository / "scripts" / script
@@ -25,6 +26,7 @@ def test_help_and_bad_input(repository: Path, script: str) -> None:
     assert "no-such-flag" in wrong.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_gpu_info_is_shell_and_python_in_one(repository: Path, tmp_path: Path) -> None:
     path = repository / "scripts/0_gpu_info.sh"
@@ -48,6 +50,7 @@ def test_gpu_info_is_shell_and_python_in_one(repository: Path, tmp_path: Path) -
     assert os.access(path, os.X_OK)
 
 
+@pytest.mark.slow
 def test_gpu_info_without_torch(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError")
     found = started(sys.executable, repository / "scripts/0_gpu_info.sh", PYTHONPATH=str(tmp_path))

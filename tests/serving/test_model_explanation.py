@@ -69,6 +69,7 @@ def test_the_parts_of_a_score_sum_to_it(fitted: Jasper, half: Jasper, way: dict[
         np.testing.assert_allclose(sums(found), [hit.score for hit in hits], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_predictor_with_subspaces_brings_its_own_parts(fitted: Jasper) -> None:
     topics = fitted.model.topics
     assert topics is not None

@@ -105,6 +105,7 @@ def test_the_same_model_gives_the_same_bytes(fitted: Jasper, pristine: Path, tmp
     assert files_of(tmp_path / "again") == files_of(pristine)
 
 
+@pytest.mark.slow
 def test_titles_topics_and_any_script_survive(fitted: Jasper, tmp_path: Path) -> None:
     first = Document("ü/1 \u2028", "line\nbreak\u2028 ✓", "title", "topic")
     model = dataclasses.replace(fitted.model, documents=(first, *fitted.model.documents[1:]))
@@ -112,6 +113,7 @@ def test_titles_topics_and_any_script_survive(fitted: Jasper, tmp_path: Path) ->
     assert read_model(tmp_path / "model").documents == model.documents
 
 
+@pytest.mark.slow
 def test_a_model_without_a_gate(fitted: Jasper, tmp_path: Path) -> None:
     write_model(dataclasses.replace(fitted.model, guard=Guard(0.5)), tmp_path / "model")
     assert sorted(files_of(tmp_path / "model")) == sorted(set(FILES) - {"gate.safetensors"})
@@ -225,6 +227,7 @@ def test_no_model_at_all(tmp_path: Path, place: str) -> None:
     assert caught.value.path == tmp_path / place
 
 
+@pytest.mark.slow
 def test_saving_replaces_a_model_and_an_empty_folder(fitted: Jasper, folder: Path, tmp_path: Path) -> None:
     (folder / "vectors.safetensors").write_bytes(b"broken")
     fitted.save(folder)
@@ -267,6 +270,7 @@ def test_others_may_read_a_model_as_far_as_the_umask_says(fitted: Jasper, tmp_pa
     assert modes == {name: 0o755 if name == "lexical" else 0o644 for name in modes}
 
 
+@pytest.mark.slow
 def test_a_model_that_a_killed_process_was_putting_in_its_place(
     fitted: Jasper, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def names_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_model_of_passages(in_passages: SavedModel, fitted: Jasper, tmp_path: Path) -> None:
     write_model(in_passages, tmp_path / "passages")
     write_model(fitted.model, tmp_path / "whole")
@@ -44,6 +45,7 @@ def test_a_model_of_passages(in_passages: SavedModel, fitted: Jasper, tmp_path: 
     assert read.passages.starts.dtype == read.passages.spans.dtype == np.int64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -72,6 +74,7 @@ def test_passages_that_do_not_cover_the_vectors_are_damage(
     assert "jasper fit" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_model_without_text(fitted: Jasper, tmp_path: Path) -> None:
     documents = tuple(dataclasses.replace(document, text="", title="") for document in fitted.model.documents)
     write_model(dataclasses.replace(fitted.model, documents=documents, lexical=None), tmp_path / "wordless")

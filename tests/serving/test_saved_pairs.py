@@ -86,6 +86,7 @@ def test_the_most_relevant_source_is_first(fitted: Jasper) -> None:
     assert found.sources[0] == ("d2", "d1")
 
 
+@pytest.mark.slow
 def test_pairs_survive_a_model_folder(fitted: Jasper, pairs: SavedPairs, tmp_path: Path) -> None:
     write_model(fitted.model, tmp_path / "model")
     read = read_model(tmp_path / "model").known_pairs

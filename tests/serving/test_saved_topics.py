@@ -33,6 +33,7 @@ def test_topics_survive(fitted: Jasper, folder: Path) -> None:
     np.testing.assert_array_equal(read.assignment, written.assignment)
 
 
+@pytest.mark.slow
 def test_routing_survives(fitted: Jasper, tmp_path: Path) -> None:
     usual = np.linspace(0.5, 2, 9, dtype=np.float32)
     for routing in (fitted.model.routing, Routing(TopicRouter(0.05, 1.5, 0.01), 1.5, usual, True), Routing()):
@@ -63,6 +64,7 @@ def rewrite(folder: Path, description: dict[str, Any]) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description | {"content_sha256": digest}), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_model_of_format_3_routes_uncalibrated(fitted: Jasper, folder: Path) -> None:
     arrays = load_file(folder / "topics.safetensors")
     del arrays["usual_atypicality"]
@@ -96,6 +98,7 @@ def test_routing_that_cannot_be_is_refused(folder: Path, change: dict[str, Any])
     assert "jasper fit" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_model_without_topics(fitted: Jasper, tmp_path: Path) -> None:
     write_model(dataclasses.replace(fitted.model, topics=None), tmp_path / "model")
     assert not (tmp_path / "model" / "topics.safetensors").exists()

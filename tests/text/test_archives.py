@@ -83,6 +83,7 @@ def test_two_members_of_one_name(tmp_path: Path) -> None:
     refused(zipped(tmp_path / "a.zip", {"a/x/y": "1", "a/x": "2"}), "a file and a folder")
 
 
+@pytest.mark.slow
 def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(zipped(tmp_path / "a.zip", {"a": b"\0" * 5_000_000}), "claims 5,000,000")
     small = {f"{number}": b"\0" * 1_000_000 for number in range(8)}
@@ -112,6 +113,7 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(0, 9), st.binary(max_size=4))
 def test_a_mutated_archive_never_raises_anything_else(tmp_path: Path, where: float, gone: int, new: bytes) -> None:

@@ -110,6 +110,7 @@ WORDS = ["word", "a", "Longer-word,", "end.", "B!", "1. In", "句。"]
 pieces = st.sampled_from([*WORDS, " ", "  ", "\n", "\n\n", "\t", "# H", "\n# Two\n", "===="])
 
 
+@pytest.mark.slow
 @given(
     st.lists(pieces, max_size=30).map(lambda parts: " ".join(parts)) | st.lists(pieces, max_size=30).map("".join),
     st.sampled_from(["tokens", "headings", "sentences"]),
@@ -134,6 +135,7 @@ def test_chunks_cover_the_text_and_keep_the_size(text: str, how: How, size: int,
             assert after.start == before.end or count(text[after.start : before.end].strip()) <= overlap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["tokens", "headings", "sentences"])
 @pytest.mark.parametrize("text", [TEXT + " ", "x", "a ", "# A\n\nb. "])
 def test_long_documents_take_no_time(how: How, text: str) -> None:

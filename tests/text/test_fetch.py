@@ -67,6 +67,7 @@ def test_the_published_checksum_is_checked(beir: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_server_with_ones_own_sets(server: Any, tmp_path: Path) -> None:
     content = server.files["/sets/mine.zip"] = zipped(SET)  # no folder inside
     with pytest.raises(InputError, match="sha256"):

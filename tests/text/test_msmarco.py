@@ -97,6 +97,7 @@ def same(one: MarcoPairs, other: MarcoPairs) -> bool:
     return (one.train, one.dev, one.test) == (other.train, other.dev, other.test)
 
 
+@pytest.mark.slow
 def test_pairs_of_a_folder(source: Path, tmp_path: Path) -> None:
     found = collect_msmarco(tmp_path / "out", source=source, most_train=12, most_dev=4)
     assert len(found.train) == 12

@@ -33,6 +33,7 @@ def brute_force(texts: list[str], threshold: float) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 1.0])
 def test_the_index_finds_what_all_comparisons_find(threshold: float) -> None:
     draw = random.Random(4)
@@ -48,6 +49,7 @@ def test_the_index_finds_what_all_comparisons_find(threshold: float) -> None:
     assert len(set(found)) < len(texts)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), max_size=12))
 def test_any_few_texts(texts: list[str]) -> None:
     assert representatives(texts) == brute_force(texts, 0.8)

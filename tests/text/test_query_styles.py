@@ -28,6 +28,7 @@ def require_sound(made: StyledQueries) -> None:
     assert all(text.strip() for text in made.texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["mixed", "cloze", "keyword", "question"])
 @pytest.mark.parametrize("most", [None, 7, 130])
 def test_no_query_stands_in_a_document(documents: list[str], style: str, most: int | None) -> None:

@@ -25,6 +25,7 @@ def test_sentences_become_questions() -> None:
     assert (found.skipped, found.shared) == (0, 1)
 
 
+@pytest.mark.slow
 def test_the_choice_depends_on_seed_and_document_only() -> None:
     sentence = "Sentence number {} speaks of {} and more."
     documents = [Document(f"d{n}", " ".join(sentence.format(m, n) for m in range(9))) for n in range(30)]
@@ -163,6 +164,7 @@ def test_keywords_are_a_few_words_in_order() -> None:
     assert (found.qrels, found.documents) == (sentences.qrels, sentences.documents)
 
 
+@pytest.mark.slow
 def test_every_second_question_begins_with_the_title() -> None:
     title = "Boiler Rooms of the Northern Line"
     found = as_keywords(many(title), (), seed=0)

@@ -102,6 +102,7 @@ def test_spans_hold_every_visible_character_in_order(text: str) -> None:
     assert not text[at:].strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [".", "a. ", "e.g. X ", "`a. ", "x" * 30 + " ", "\n", "# a\n", ".)x", "if a;\n"])
 def test_a_megabyte_takes_no_time(text: str) -> None:
     text *= 50_000 // len(text)

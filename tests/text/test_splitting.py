@@ -56,6 +56,7 @@ def connected(found: RetrievalSet) -> list[set[str]]:
 pairs_strategy = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=60)
 
 
+@pytest.mark.slow
 @given(pairs_strategy, st.integers(0, 5))
 def test_split_by_document_shares_nothing_and_loses_nothing(pairs: Pairs, seed: int) -> None:
     given_set = make({"all": pairs})

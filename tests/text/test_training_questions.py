@@ -144,6 +144,7 @@ def test_a_few_labels_are_the_real_test_and_nothing_else() -> None:
     assert labelled_only(made).qrels == {"test": asked(0, 12)}
 
 
+@pytest.mark.slow
 def test_a_given_test_split_stays_the_test() -> None:
     for other in ({}, {"train": asked(0, 5)}):
         made = found(given({**other, "test": asked(10, 40)}))
@@ -151,6 +152,7 @@ def test_a_given_test_split_stays_the_test() -> None:
         assert made.retrieval_set.qrels["test"] == asked(10, 40)
 
 
+@pytest.mark.slow
 def test_at_most_so_many_are_made_and_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = tuple(replace(document, id=f"{document.id}x{copy}") for document in DOCUMENTS for copy in range(2))
     many = tuple(replace(d, text=d.text.replace("paper", f"paper{row}")) for row, d in enumerate(documents))
@@ -165,6 +167,7 @@ def test_at_most_so_many_are_made_and_held_out(monkeypatch: pytest.MonkeyPatch) 
     assert sizes == pytest.approx([152, 4, 4], abs=2)
 
 
+@pytest.mark.slow
 def test_whole_sentences_on_request() -> None:
     content = {document.id: document.text for document in DOCUMENTS}
     made = found(given({}), form="sentences")
@@ -176,6 +179,7 @@ def test_whole_sentences_on_request() -> None:
     assert made.notes[-1] == "Nothing was verified on real questions: every figure below is of held-out sentences."
 
 
+@pytest.mark.slow
 def test_a_language_has_its_stop_words() -> None:
     text = "Die Maschine {0} und das Werkzeug sind in der Halle {0} zu finden. Der Meister {0} ist in der Halle."
     german = tuple(Document(f"g{row}", text.format(f"a{row}")) for row in range(30))
@@ -186,6 +190,7 @@ def test_a_language_has_its_stop_words() -> None:
         assert bool(words & {"und", "der", "das"}) == expected
 
 
+@pytest.mark.slow
 def test_questions_without_an_answer_do_not_count() -> None:
     unanswered = {"q30": {"d30": 0}, "q31": {"d31": -1}}
     made = found(given({"all": {**asked(0, 4), **unanswered}}))
@@ -202,6 +207,7 @@ def test_how_many_labels_are_enough(fewest: int, kind: str) -> None:
     assert made.kind.startswith(kind)
 
 
+@pytest.mark.slow
 def test_real_dev_questions_decide_where_none_train() -> None:
     made = found(given({"dev": asked(0, 25), "test": asked(30, 40)}))
     assert (made.kind, made.labelled_pairs, made.real_dev, made.real_test) == ("pseudo", 0, 25, 10)
@@ -223,6 +229,7 @@ def test_none_are_never_enough() -> None:
     assert found(given({}), fewest_labelled=0).kind == "pseudo"
 
 
+@pytest.mark.slow
 def test_a_seed_decides() -> None:
     for qrels in ({}, {"all": asked(0, 40)}):
         config = PseudoQuestionConfig(use="always")

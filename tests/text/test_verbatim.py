@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from jasper_rag.text.verbatim import PhraseFinder
 WORDS = st.lists(st.sampled_from(["a", "b", "B,", "c."]), min_size=1, max_size=7).map(" ".join)
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, max_size=6), st.lists(WORDS, max_size=5))
 def test_as_looking_for_each(phrases: list[str], texts: list[str]) -> None:
     finder = PhraseFinder(phrases)

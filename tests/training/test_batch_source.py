@@ -42,6 +42,7 @@ def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negatives", ["sources", "batch", "hard"])
 def test_gathered_batches_are_those_of_the_loader(steering_root: Path, negatives: str) -> None:
     loss = LossConfig(negatives=negatives)
@@ -69,6 +70,7 @@ def test_gathered_batches_are_those_of_the_loader(steering_root: Path, negatives
     assert source.centroids.shape == (3, 8)
 
 
+@pytest.mark.slow
 def test_any_start_gives_the_rest(steering_root: Path) -> None:
     for size in (8, 16, 100):
         source = source_of(create_loader(steering_root, "train", size), LossConfig(), CPU)

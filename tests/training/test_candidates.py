@@ -69,6 +69,7 @@ def helped(turned: EmbeddedSet) -> Candidates:
     return train_candidates(with_pseudo(turned, true=True), QUICK, 0)
 
 
+@pytest.mark.slow
 def test_labels_alone_are_trained_on_once(turned: EmbeddedSet) -> None:
     found = train_candidates(turned, QUICK, 3)
     pairs, dev = training_pairs(turned), turned.splits["dev"]
@@ -81,6 +82,7 @@ def test_labels_alone_are_trained_on_once(turned: EmbeddedSet) -> None:
     assert found.cpu_seconds == found.trained.cpu_seconds > 0
 
 
+@pytest.mark.slow
 def test_dev_decides(turned: EmbeddedSet, helped: Candidates) -> None:
     for found in (helped, train_candidates(with_pseudo(turned, true=False), QUICK, 0)):
         assert len(found.dev_ndcg) > 1
@@ -105,12 +107,14 @@ def test_good_sentences_help_and_are_among_the_questions(turned: EmbeddedSet, he
     assert helped.questions.ids[:FEW] == train.ids[:FEW]
 
 
+@pytest.mark.slow
 def test_enough_dev_questions_decide_alone(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "FEWEST_REAL", len(turned.splits["dev"]))
     found = train_candidates(with_pseudo(turned, true=True), QUICK, 0)
     assert found.dev is turned.splits["dev"]
 
 
+@pytest.mark.slow
 def test_pseudo_questions_alone_go_half_the_way(turned: EmbeddedSet) -> None:
     found = train_candidates(turned, QUICK, 0, pseudo_only=True)
     assert (found.chosen, found.labelled, found.questions) == (PSEUDO_ALONE, 0, turned.splits["train"])
@@ -126,6 +130,7 @@ def test_pseudo_questions_alone_go_half_the_way(turned: EmbeddedSet) -> None:
     assert found.dev_ndcg[PSEUDO_ALONE] > dev_ndcg(dev.vectors, dev, documents)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_where_it_is_told(turned: EmbeddedSet) -> None:
     predictor = JASPERPredictorConfig(embedding_dim=16, mlp=False)
     dev, documents, pairs = turned.splits["dev"], turned.vectors, training_pairs(turned)
@@ -152,6 +157,7 @@ def test_only_a_linear_map_is_weakened(turned: EmbeddedSet) -> None:
         weakened(JASPERPredictor(JASPERPredictorConfig(embedding_dim=16, hidden_dim=8, num_layers=2)), 0.5)
 
 
+@pytest.mark.slow
 def test_bad_sentences_do_no_harm(turned: EmbeddedSet) -> None:
     given = with_pseudo(turned, true=False)
     found = train_candidates(given, QUICK, 0)
@@ -159,6 +165,7 @@ def test_bad_sentences_do_no_harm(turned: EmbeddedSet) -> None:
     assert found.trained.best_ndcg >= labelled.dev_ndcg[LABELLED] == found.dev_ndcg[LABELLED]
 
 
+@pytest.mark.slow
 def test_a_seed_decides(turned: EmbeddedSet, helped: Candidates) -> None:
     again = train_candidates(with_pseudo(turned, true=True), QUICK, 0)
     assert (again.chosen, again.dev_ndcg) == (helped.chosen, helped.dev_ndcg)

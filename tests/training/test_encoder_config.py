@@ -59,6 +59,7 @@ def test_contradictions_are_refused(settings: dict[str, object], said: str) -> N
         EncoderTrainingConfig.model_validate(settings)
 
 
+@pytest.mark.slow
 def test_the_settings_load_without_torch() -> None:
     code = "import sys; import jasper_rag.training.encoder_config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

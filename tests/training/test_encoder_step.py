@@ -35,6 +35,7 @@ def rates(step: EncoderStep, base: Path, count: int) -> list[dict[str, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_rate_goes_by_optimiser_steps(tiny_bert: Path) -> None:
     step = step_of(tiny_bert, warmup_steps=4, learning_rate=1e-3)
     found = [rate["projection"] for rate in rates(step, tiny_bert, 20)]
@@ -52,11 +53,13 @@ def test_a_run_without_warm_up_starts_at_the_peak() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_every_part_has_its_own_rate(tiny_bert: Path) -> None:
     step = step_of(tiny_bert, warmup_steps=0, base_learning_rate=1e-5, projection_learning_rate=5e-4)
     assert rates(step, tiny_bert, 1) == [{"base": pytest.approx(1e-5), "projection": pytest.approx(5e-4)}]
 
 
+@pytest.mark.slow
 def test_the_head_over_a_frozen_base_learns_at_the_rate_asked_for(tiny_bert: Path) -> None:
     step = step_of(tiny_bert, freeze_base=True, projection_learning_rate=5e-4, warmup_steps=0)
     before = step.model.projection.out.weight.detach().clone()
@@ -68,6 +71,7 @@ def test_the_head_over_a_frozen_base_learns_at_the_rate_asked_for(tiny_bert: Pat
     assert all(torch.equal(value, weights[name]) for name, value in step.model.base.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_loss_of_no_gradient_leaves_long_ones_clipped(tiny_bert: Path) -> None:
     step = step_of(tiny_bert, max_grad_norm=1e-3, temperature=0.01)
     (batch,) = LiveFeatures(step.model, TABLE, 2).batches([np.arange(2)])
@@ -76,6 +80,7 @@ def test_a_loss_of_no_gradient_leaves_long_ones_clipped(tiny_bert: Path) -> None
     assert float(torch.stack(norms).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_without_a_stop_gradient_documents_are_moved_by_the_prediction(tiny_bert: Path) -> None:
     totals, found = [], []
     for stopgrad in (True, False):

@@ -48,6 +48,7 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
+@pytest.mark.slow
 def test_the_head_learns_what_the_base_does_not_know(
     pair_files: Files, word_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_head_learns_what_the_base_does_not_know(
     assert f"nDCG@10 {state.best_ndcg:.4f}; base model {state.base_ndcg:.4f}" in trainer.verdict()
 
 
+@pytest.mark.slow
 def test_where_training_only_harms_the_identity_is_kept(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     train = read_examples(pair_files[0])
     nonsense = [
@@ -101,6 +103,7 @@ def test_where_training_only_harms_the_identity_is_kept(pair_files: Files, word_
     torch.testing.assert_close(model.project(features), features * 24**0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["frozen", "live"])
 def test_a_resumed_run_ends_as_the_unbroken_one(
     kind: str, pair_files: Files, word_model: Path, tiny_bert: Path, tmp_path: Path
@@ -121,6 +124,7 @@ def test_a_resumed_run_ends_as_the_unbroken_one(
         assert same(one, other), name
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     run_of(pair_files, word_model, tmp_path, epochs=1, **FROZEN).fit()
     last = tmp_path / "checkpoint_epoch_1.pt"
@@ -137,6 +141,7 @@ def test_a_finished_run_has_nothing_left_to_do(pair_files: Files, word_model: Pa
     assert run_of(pair_files, word_model, tmp_path, last, epochs=2, **FROZEN).fit().epoch == 2
 
 
+@pytest.mark.slow
 def test_a_best_model_of_later_epochs_is_no_candidate(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     run_of(pair_files, word_model, tmp_path, epochs=3, **FROZEN).fit()
     first = tmp_path / "checkpoint_epoch_1.pt"
@@ -147,6 +152,7 @@ def test_a_best_model_of_later_epochs_is_no_candidate(pair_files: Files, word_mo
     assert content(tmp_path / "best_model.pt")["epoch"] == state.best_epoch <= 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_same_model_and_data(
     pair_files: Files, word_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +171,7 @@ def test_a_run_goes_on_only_with_the_same_model_and_data(
     assert "learning_rate 0.003 -> 0.0001" in caplog.text
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_model(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     first = run_of(pair_files, word_model, tmp_path / "one", epochs=6, **FROZEN).fit()
     best = str(tmp_path / "one" / "best_model.pt")
@@ -181,6 +188,7 @@ def test_training_goes_on_from_a_model(pair_files: Files, word_model: Path, tmp_
             run_of(pair_files, None, tmp_path / "three", **{**settings, **wrong})
 
 
+@pytest.mark.slow
 def test_a_base_that_was_trained_is_compared_with_the_original(
     pair_files: Files, tiny_bert: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +204,7 @@ def test_a_base_that_was_trained_is_compared_with_the_original(
     assert any(name.startswith("base.") for name in content(tmp_path / "two" / "best_model.pt")["model_state_dict"])
 
 
+@pytest.mark.slow
 def test_a_narrow_head_and_a_margin_and_gradient_checkpointing(
     pair_files: Files, tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +218,7 @@ def test_a_narrow_head_and_a_margin_and_gradient_checkpointing(
     assert trainer.fit().best_ndcg is not None
 
 
+@pytest.mark.slow
 def test_without_val_pairs_the_last_epoch_is_taken(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     trainer = run_of((pair_files[0], ""), word_model, tmp_path, **FROZEN, val_data=None)
     trainer.fit()
@@ -216,6 +226,7 @@ def test_without_val_pairs_the_last_epoch_is_taken(pair_files: Files, word_model
     assert "Not compared with the base model" in trainer.verdict()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops(pair_files: Files, word_model: Path, tmp_path: Path) -> None:
     settings = {**FROZEN, "learning_rate": 1e30, "max_grad_norm": 0.0, "warmup_steps": 0}
     with pytest.raises(InputError, match="Lower --learning_rate"):

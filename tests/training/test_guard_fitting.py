@@ -42,6 +42,7 @@ def ndcg_by_hand(queries: Vectors, given: EmbeddedSet) -> np.ndarray:
     return np.array(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0.1, 0.3, 0.5])
 def test_alpha_is_the_best_of_the_grid(turned: EmbeddedSet, step: float) -> None:
     predictions, questions = towards_the_answer(turned), turned.splits["dev"].vectors
@@ -58,6 +59,7 @@ def test_alpha_is_the_best_of_the_grid(turned: EmbeddedSet, step: float) -> None
     assert fitted.p_value < 0.01
 
 
+@pytest.mark.slow
 def test_equal_values_take_the_smaller_alpha(turned: EmbeddedSet) -> None:
     # Questions on their answers, predictions too: every alpha is as good as 0.
     dev = replace(turned.splits["dev"], vectors=turned.vectors.vectors[120:200])
@@ -76,6 +78,7 @@ def test_noise_ships_the_plain_encoder(turned: EmbeddedSet, seed: int) -> None:
     assert fit(turned, noise(seed)).guard.alpha == 0.0
 
 
+@pytest.mark.slow
 def test_a_gain_that_may_be_chance_ships_the_plain_encoder(turned: EmbeddedSet) -> None:
     # Two questions out of 80 get better, the rest stays: p is about 1/2.
     questions = turned.splits["dev"].vectors
@@ -102,6 +105,7 @@ def test_gate_is_made_of_dev_quantiles(turned: EmbeddedSet) -> None:
     assert fitted.open_share == pytest.approx(0.6, abs=0.02) == (openness == 1).mean()
 
 
+@pytest.mark.slow
 def test_bank_is_a_sample_decided_by_the_seed(turned: EmbeddedSet) -> None:
     train = turned.splits["train"].vectors
     first, again = (fit(turned, noise(), bank_size=30).guard.gate for _ in range(2))

@@ -82,6 +82,7 @@ def test_without_a_topic_the_predictor_is_the_same_bit_for_bit(
     assert not found.model.training
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(
     turned: EmbeddedSet, topics: Topics, guided: tuple[JASPERPredictor, TrainedGuidance]
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_same_seed_gives_the_same_weights(
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_where_dev_does_not_gain_nothing_is_steered(turned: EmbeddedSet, topics: Topics) -> None:
     answered = turned.splits["dev"]
     perfect = dataclasses.replace(answered, vectors=turned.vectors.vectors[answered.judgements.documents])
@@ -126,6 +128,7 @@ def test_pairs_know_their_documents(turned: EmbeddedSet) -> None:
     np.testing.assert_array_equal(pairs.sources[pairs.pairs[:, 1]].numpy(), turned.vectors.vectors[rows])
 
 
+@pytest.mark.slow
 def test_programming_errors(turned: EmbeddedSet, topics: Topics) -> None:
     with pytest.raises(ValueError, match="no steering map"):
         train(turned, topics, predictor(16, linear_path=False, mlp=True))

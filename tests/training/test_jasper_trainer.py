@@ -41,6 +41,7 @@ def untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "epoch_time_s"} for row in history]
 
 
+@pytest.mark.slow
 def test_a_run_from_end_to_end(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(tmp_path, ema__target="ema")
     before = {name: tensor.clone() for name, tensor in run.trainer.model.state_dict().items()}
@@ -50,24 +51,13 @@ def test_a_run_from_end_to_end(prepared: Prepare, tmp_path: Path) -> None:
     assert run.trainer.global_step == 15
     assert not same(before, run.trainer.model.state_dict())
     row = history[-1]
-    losses = {
-        "total",
-        "jasper",
-        "contrastive",
-        "centroid",
-        "centroid_acc",
-        "vicreg",
-        "vicreg_v",
-        "vicreg_i",
-        "vicreg_c",
-    }
-    assert {f"train/{name}" for name in losses} | {f"val/{name}" for name in losses} <= set(row)
+    names = ["total", "jasper", "contrastive", "centroid", "centroid_acc", "vicreg", "vicreg_v", "vicreg_i", "vicreg_c"]
+    assert {f"{split}/{name}" for name in names for split in ("train", "val")} <= set(row)
     assert {"train/lr", "train/tau", "train/ema_distance", "train/grad_norm", "train/steering_zero"} <= set(row)
     for ending in ("", "_centroid", "_keyword", "_residual", "_question"):
         assert {f"val/{measure}@10{ending}" for measure in ("ndcg", "recall", "mrr")} <= set(row)
-    assert sum(row[f"train/steering_{name}"] for name in ("zero", "centroid", "keyword", "residual")) == pytest.approx(
-        1
-    )
+    shares = [row[f"train/steering_{name}"] for name in ("zero", "centroid", "keyword", "residual")]
+    assert sum(shares) == pytest.approx(1)
     assert run.trainer.best_val_loss <= min(each["val/total"] for each in history)
     assert untimed(read_history(tmp_path / "metrics.jsonl")) == untimed(run.monitor.history)
     # Twice the same run.
@@ -76,6 +66,7 @@ def test_a_run_from_end_to_end(prepared: Prepare, tmp_path: Path) -> None:
     assert same(again.model.state_dict(), run.trainer.model.state_dict())
 
 
+@pytest.mark.slow
 def test_the_average_moves_at_every_step_and_after_the_optimiser(prepared: Prepare, tmp_path: Path) -> None:
     trainer = prepared(tmp_path, ema__target="ema").trainer
     seen: list[tuple[int, int]] = []
@@ -96,6 +87,7 @@ def test_the_average_moves_at_every_step_and_after_the_optimiser(prepared: Prepa
     assert not torch.equal(weights[0][0], torch.eye(8))
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_what_is_documented(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(tmp_path, training__keep_last_n_checkpoints=2, training__num_epochs=4)
     folder = tmp_path / "checkpoints"
@@ -118,6 +110,7 @@ def test_checkpoints_hold_what_is_documented(prepared: Prepare, tmp_path: Path) 
     assert metrics["val/ndcg@10"] == run.trainer.best_metric[1]
 
 
+@pytest.mark.slow
 def test_the_curriculum_and_the_stages_follow_the_epoch(prepared: Prepare, tmp_path: Path) -> None:
     stages = [{"from_epoch": 1, "lambda_vicreg": 0.0}, {"from_epoch": 2, "lambda_centroid": 0.0}]
     run = prepared(
@@ -135,6 +128,7 @@ def test_the_curriculum_and_the_stages_follow_the_epoch(prepared: Prepare, tmp_p
     assert "train/centroid" not in third
 
 
+@pytest.mark.slow
 def test_a_second_look_at_the_same_step_costs_no_patience(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(
         tmp_path,
@@ -149,6 +143,7 @@ def test_a_second_look_at_the_same_step_costs_no_patience(prepared: Prepare, tmp
     assert [row["step"] for row in run.trainer.fit()] == [5, 5, 10, 10, 15, 15]
 
 
+@pytest.mark.slow
 def test_the_last_step_is_validated_wherever_it_falls(prepared: Prepare, tmp_path: Path) -> None:
     trainer = prepared(tmp_path, training__max_steps=7, training__validate_every_n_epochs=3).trainer
     history = trainer.fit()
@@ -156,6 +151,7 @@ def test_the_last_step_is_validated_wherever_it_falls(prepared: Prepare, tmp_pat
     assert trainer.load_best() is not None
 
 
+@pytest.mark.slow
 def test_no_validation_within_reach_still_ends_well(prepared: Prepare, tmp_path: Path) -> None:
     settings = {"training__validate_every_n_epochs": 0, "training__validate_every_n_steps": 1000}
     trainer = prepared(tmp_path, **settings, training__num_epochs=1).trainer
@@ -163,6 +159,7 @@ def test_no_validation_within_reach_still_ends_well(prepared: Prepare, tmp_path:
     assert read_checkpoint(tmp_path / "checkpoints" / "final.pt")["global_step"] == 5
 
 
+@pytest.mark.slow
 def test_the_loss_can_choose(prepared: Prepare, tmp_path: Path) -> None:
     trainer = prepared(tmp_path, training__best_metric="val/total").trainer
     history = trainer.fit()
@@ -173,6 +170,7 @@ def test_the_loss_can_choose(prepared: Prepare, tmp_path: Path) -> None:
         prepared(tmp_path / "other", training__best_metric="val/speed").trainer.fit()
 
 
+@pytest.mark.slow
 def test_the_best_weights_come_back(prepared: Prepare, tmp_path: Path) -> None:
     trainer = prepared(tmp_path, training__learning_rate=0.5, ema__target="ema").trainer
     trainer.fit()
@@ -217,6 +215,7 @@ class Crafted:
         return open, (self.path, "w")
 
 
+@pytest.mark.slow
 def test_a_divergence_stops_at_once_and_leaves_the_last_good_checkpoint(
     prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +241,7 @@ def test_a_divergence_stops_at_once_and_leaves_the_last_good_checkpoint(
         assert all(bool(tensor.isfinite().all()) for tensor in weights)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_overflows_is_no_checkpoint(prepared: Prepare, tmp_path: Path) -> None:
     """The last step of an epoch ruins the weights while its loss is still finite."""
     run = prepared(tmp_path, training__max_grad_norm=0)
@@ -259,6 +259,7 @@ def test_a_gradient_that_overflows_is_no_checkpoint(prepared: Prepare, tmp_path:
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best.pt"]
 
 
+@pytest.mark.slow
 def test_accumulated_batches_are_one_large_batch(prepared: Prepare, tmp_path: Path) -> None:
     """Of losses that are means over rows."""
     same_loss = {"loss__lambda_vicreg": 0, "model__dropout": 0.0, "training__num_epochs": 2}
@@ -272,6 +273,7 @@ def test_accumulated_batches_are_one_large_batch(prepared: Prepare, tmp_path: Pa
         torch.testing.assert_close(parts.model.state_dict()[name], tensor, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_new_negatives_are_taken_up(prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prepared(tmp_path, training__reload_negatives_every_n_epochs=2, training__num_epochs=5)
     seen: list[int] = []
@@ -286,6 +288,7 @@ def test_new_negatives_are_taken_up(prepared: Prepare, tmp_path: Path, monkeypat
     assert seen == [10, 20]
 
 
+@pytest.mark.slow
 def test_rows_are_plain_numbers(prepared: Prepare, tmp_path: Path) -> None:
     history = prepared(tmp_path, training__num_epochs=1).trainer.fit()
     assert json.loads(json.dumps(history)) == history

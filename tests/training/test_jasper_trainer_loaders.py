@@ -114,6 +114,7 @@ def documented(tmp_path: Path, *, loaders: Any = None, loss: Any = None, **confi
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", some_slow(range(1, 13), {3, 8}))
 def test_any_loader_goes_on_in_the_middle_of_an_epoch(
     tmp_path: Path, dying: Callable[[float], None], step: int
@@ -134,6 +135,7 @@ def test_any_loader_goes_on_in_the_middle_of_an_epoch(
     assert same(*final)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_written_the_best_is_kept_in_memory(tmp_path: Path) -> None:
     trainer = documented(tmp_path, checkpoint_dir=None)
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
@@ -146,6 +148,7 @@ def test_where_nothing_is_written_the_best_is_kept_in_memory(tmp_path: Path) -> 
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_documented_constructor(tmp_path: Path) -> None:
     trainer = documented(tmp_path)
     (first, second) = trainer.fit()
@@ -158,6 +161,7 @@ def test_the_documented_constructor(tmp_path: Path) -> None:
     assert epoch in (-1, 0, 1)
 
 
+@pytest.mark.slow
 def test_an_epoch_can_be_asked_for_on_its_own(tmp_path: Path) -> None:
     trainer = documented(tmp_path, num_epochs=1)
     for epoch in range(3):
@@ -167,6 +171,7 @@ def test_an_epoch_can_be_asked_for_on_its_own(tmp_path: Path) -> None:
     assert "val/total" in trainer.validate(prefix="val/")
 
 
+@pytest.mark.slow
 def test_lists_of_batches_and_losses_of_ones_own_will_do(tmp_path: Path) -> None:
     class Own(nn.Module):
         def forward(self, predicted: Tensor, target: Tensor, *_: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -184,6 +189,7 @@ def test_lists_of_batches_and_losses_of_ones_own_will_do(tmp_path: Path) -> None
         documented(tmp_path, learning_rat=1)
 
 
+@pytest.mark.slow
 def test_warnings_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Every question has the same answer: the predictions collapse."""
     batch = {"question_emb": torch.randn(16, WIDTH, generator=torch.Generator().manual_seed(0))}

@@ -88,6 +88,7 @@ def uninterrupted(prepared: Prepare, tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", some_slow(range(1, 10), {1, 3, 5, 8}))
 def test_killed_at_any_step_and_resumed_it_is_the_same_run(
     uninterrupted: TrainingRun, prepared: Prepare, dying: Callable[[float], None], tmp_path: Path, step: int
@@ -116,6 +117,7 @@ def whole_folder(run: TrainingRun) -> Path:
     return run.monitor.output_dir
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_can_be_extended(
     prepared: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_finished_run_says_so_and_can_be_extended(
     assert longer.history[-1]["train/lr"] == whole.history[-1]["train/lr"]
 
 
+@pytest.mark.slow
 def test_other_settings_hold_from_a_resume_on(prepared: Prepare, tmp_path: Path) -> None:
     prepared(tmp_path, training__num_epochs=1).trainer.fit()
     changed = {"training__learning_rate": 0.001, "training__weight_decay": 0.5, "training__schedule": "constant"}
@@ -146,6 +149,7 @@ def test_other_settings_hold_from_a_resume_on(prepared: Prepare, tmp_path: Path)
     assert trainer.fit()[-1]["train/lr"] == 0.001
 
 
+@pytest.mark.slow
 def test_early_stopping_holds_after_a_resume(prepared: Prepare, tmp_path: Path) -> None:
     settings = {
         "training__early_stopping_patience": 1,

@@ -42,6 +42,7 @@ def test_rows_are_kept_and_written(tmp_path: Path) -> None:
     assert read_history(tmp_path / "run/metrics.jsonl") == monitor.history
 
 
+@pytest.mark.slow
 def test_as_the_documents_use_it(tmp_path: Path) -> None:
     monitor = TrainingMonitor(output_dir=str(tmp_path / "my_run"), wandb_name="experiment-01", wandb_config={"a": 1})
     monitor.log_metrics(epoch=0, metrics_dict={"train/total": 1.23, "val/total": 1.45})
@@ -132,6 +133,7 @@ def test_exports_stand_beside_each_other_whatever_name_is_given(tmp_path: Path) 
     assert (tmp_path / "a/h.json").is_file()
 
 
+@pytest.mark.slow
 def test_plots_are_files(tmp_path: Path) -> None:
     monitor = logged(tmp_path)
     losses, steering = monitor.plot_losses(), monitor.plot_steering_distribution()
@@ -141,6 +143,7 @@ def test_plots_are_files(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plot", "plot.txt"])
 def test_a_plot_of_another_format_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"ends in one of \.png, \.pdf, \.svg"):
@@ -178,6 +181,7 @@ def test_a_missing_file_of_metrics_is_refused(tmp_path: Path) -> None:
         read_history(tmp_path / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_metrics_plots_and_settings_go_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
     started: list[dict[str, Any]] = []

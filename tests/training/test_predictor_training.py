@@ -60,6 +60,7 @@ def plain_ndcg(queries: Vectors, dev: EmbeddedQueries, documents: DocumentVector
     return float(np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mlp", [False, True])
 def test_learns_what_the_question_alone_does_not_know(turned: EmbeddedSet, mlp: bool) -> None:
     trained = train(turned, mlp=mlp, steps=60)
@@ -76,6 +77,7 @@ def test_learns_what_the_question_alone_does_not_know(turned: EmbeddedSet, mlp: 
     assert trained.cpu_seconds > 0
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_a_plain_loop(turned: EmbeddedSet) -> None:
     trained = train(turned, steps=5, evaluations=1, batch_size=1000, learning_rate_start=0.01, weight_decay=0.1)
     pairs = training_pairs(turned)
@@ -97,6 +99,7 @@ def test_steps_are_those_of_a_plain_loop(turned: EmbeddedSet) -> None:
     assert (row["step"], row["epoch"]) == (5, 5)
 
 
+@pytest.mark.slow
 def test_relevance_weighs_and_known_positives_are_no_negatives(turned: EmbeddedSet) -> None:
     """A second answer of weight nearly 0 that is masked leaves what is learnt from the first alone."""
     train_split = turned.splits["train"]
@@ -120,6 +123,7 @@ def test_relevance_weighs_and_known_positives_are_no_negatives(turned: EmbeddedS
     assert single.history[0]["train/total"] == pytest.approx(first_only, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_every_bit(turned: EmbeddedSet) -> None:
     one, again, other = (train(turned, mlp=True, seed=seed) for seed in (0, 0, 1))
     assert same(one, again)
@@ -128,6 +132,7 @@ def test_a_seed_decides_every_bit(turned: EmbeddedSet) -> None:
     assert one.history != other.history
 
 
+@pytest.mark.slow
 def test_global_random_state_is_left_alone(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(seed: int) -> None:
         raise AssertionError(f"seeded every GPU with {seed}")
@@ -140,6 +145,7 @@ def test_global_random_state_is_left_alone(turned: EmbeddedSet, monkeypatch: pyt
     assert random.getstate() == before[2]
 
 
+@pytest.mark.slow
 def test_patience_stops_and_nothing_better_than_the_question_leaves_the_identity(turned: EmbeddedSet) -> None:
     # Dev questions that stand on their answers: nothing can be better.
     dev = replace(turned.splits["dev"], vectors=turned.vectors.vectors[120:200])
@@ -150,6 +156,7 @@ def test_patience_stops_and_nothing_better_than_the_question_leaves_the_identity
     np.testing.assert_array_equal(predict(trained.model, dev.vectors), dev.vectors)
 
 
+@pytest.mark.slow
 def test_patience_counts_from_the_best(turned: EmbeddedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.4, 0.6, 0.6, 0.7, 0.1, 0.7, 0.9])
     original = SplitRetrieval.__call__
@@ -167,6 +174,7 @@ def test_patience_counts_from_the_best(turned: EmbeddedSet, monkeypatch: pytest.
     assert trained.best_ndcg == 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_at_random_do_no_harm(turned: EmbeddedSet, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -184,6 +192,7 @@ def test_labels_at_random_do_no_harm(turned: EmbeddedSet, seed: int) -> None:
     assert plain_ndcg(predict(trained.model, dev.vectors), dev, given.vectors) >= question
 
 
+@pytest.mark.slow
 def test_steps_and_evaluations_that_do_not_divide(turned: EmbeddedSet) -> None:
     assert [row["step"] for row in train(turned, steps=7, evaluations=3).history] == [2, 4, 6]
     assert [row["step"] for row in train(turned, steps=2, evaluations=30).history] == [1, 2]

@@ -60,6 +60,7 @@ def graded(steering_root: Path) -> JASPERSteeringDataset:
     return dataset
 
 
+@pytest.mark.slow
 def test_every_variant_is_measured_as_by_hand(graded: JASPERSteeringDataset) -> None:
     found = DatasetRetrieval(graded)(steered)
     for variant in VARIANTS:

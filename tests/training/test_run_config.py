@@ -73,12 +73,14 @@ def test_the_documented_values_are_the_defaults() -> None:
     assert {name: {key: config[name][key] for key in keys} for name, keys in DOCUMENTED.items()} == DOCUMENTED
 
 
+@pytest.mark.slow
 def test_the_shipped_file_holds_the_documented_keys_at_their_defaults(repository: Path) -> None:
     path = repository / "configs/jasper_base.yaml"
     assert read_yaml(path) == DOCUMENTED
     assert load_run_config(path) == RunConfig() == load_run_config()
 
 
+@pytest.mark.slow
 def test_the_shipped_file_names_every_optional_key_with_its_default(repository: Path, tmp_path: Path) -> None:
     text = commented_keys_active((repository / "configs/jasper_base.yaml").read_text(encoding="utf-8"))
     path = tmp_path / "all.yaml"
@@ -130,6 +132,7 @@ def test_stages_of_weights_by_epoch(tmp_path: Path) -> None:
     assert stages == (LossStage(from_epoch=0, lambda_vicreg=0.0), LossStage(from_epoch=5, lambda_vicreg=0.1))
 
 
+@pytest.mark.slow
 def test_all_settings_survive_a_file(tmp_path: Path) -> None:
     overrides = {
         "loss.stages": [{"from_epoch": 3, "lambda_centroid": 0.5}],
@@ -147,6 +150,7 @@ def test_settings_do_not_change() -> None:
         RunConfig().training.num_epochs = 3  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported() -> None:
     code = "import sys, jasper_rag.training.run_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,6 +17,7 @@ from jasper_rag.training.subspace_config import SubspaceRunConfig, load_subspace
 from jasper_rag.yaml_files import read_yaml
 
 
+@pytest.mark.slow
 def test_the_documented_file_holds_the_documented_values(repository: Path) -> None:
     path = repository / "configs" / "subspace_jasper.yaml"
     config = load_subspace_config(path)
@@ -32,6 +33,7 @@ def test_the_documented_file_holds_the_documented_values(repository: Path) -> No
     assert set(given["xai"]) == set(type(config.xai).model_fields)
 
 
+@pytest.mark.slow
 def test_the_plain_file_will_do(repository: Path) -> None:
     path = repository / "configs" / "jasper_base.yaml"
     config, plain = load_subspace_config(path), load_run_config(path)

@@ -53,6 +53,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_the_router_learns_and_its_figures_are_kept(routed: Prepare, tmp_path: Path) -> None:
     alone = {
         "router__anchor_epochs": 5,
@@ -79,6 +80,7 @@ def test_the_router_learns_and_its_figures_are_kept(routed: Prepare, tmp_path: P
     assert rows[-1]["val/routing_acc@3"] == 1  # of three clusters
 
 
+@pytest.mark.slow
 def test_subspaces_are_the_datasets(routed: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = routed(tmp_path, router__num_subspaces=8)
     assert isinstance(run.config, SubspaceRunConfig)
@@ -90,11 +92,13 @@ def test_subspaces_are_the_datasets(routed: Prepare, tmp_path: Path, caplog: pyt
     assert "num_subspaces" not in caplog.text
 
 
+@pytest.mark.slow
 def test_untrained_it_ranks_as_the_question(routed: Prepare, tmp_path: Path) -> None:
     found = routed(tmp_path).measure("test")
     assert found["ndcg@10"] == pytest.approx(found["ndcg@10_question"])
 
 
+@pytest.mark.slow
 def test_one_total_in_training_and_validation(routed: Prepare, tmp_path: Path) -> None:
     """Each weight counts once, and the routing losses are part of both sums."""
     weights = dict(zip(ROUTING, (0.7, 0.3, 0.2, 5.0), strict=True))
@@ -111,6 +115,7 @@ def test_one_total_in_training_and_validation(routed: Prepare, tmp_path: Path) -
         assert row[f"{split}/total"] == pytest.approx(expected + sum(shares), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ROUTING)
 def test_each_routing_loss_moves_the_router(routed: Prepare, tmp_path: Path, kept: str) -> None:
     off = {f"routing_loss__{name}": 0.0 for name in ROUTING if name != kept}
@@ -125,6 +130,7 @@ def test_each_routing_loss_moves_the_router(routed: Prepare, tmp_path: Path, kep
     assert float(routing.detach()) > 0
 
 
+@pytest.mark.slow
 def test_the_temperature_follows_the_steps(routed: Prepare, tmp_path: Path) -> None:
     run = routed(tmp_path)
     rows = run.trainer.fit()
@@ -136,6 +142,7 @@ def test_the_temperature_follows_the_steps(routed: Prepare, tmp_path: Path) -> N
     assert subspace(run).router.temperature == pytest.approx(last)
 
 
+@pytest.mark.slow
 def test_a_frozen_router_stays_bit_for_bit(routed: Prepare, tmp_path: Path) -> None:
     run = routed(tmp_path, router__freeze_router=True)
     router, rest = router_of(run), rest_of(run)
@@ -144,6 +151,7 @@ def test_a_frozen_router_stays_bit_for_bit(routed: Prepare, tmp_path: Path) -> N
     assert not same(rest_of(run), rest)
 
 
+@pytest.mark.slow
 def test_anchors_first(routed: Prepare, tmp_path: Path) -> None:
     run = routed(tmp_path, router__anchor_epochs=1, router__freeze_router=True)
     start, rest = router_of(run), rest_of(run)
@@ -158,6 +166,7 @@ def test_anchors_first(routed: Prepare, tmp_path: Path) -> None:
     assert not same(rest_of(run), rest)
 
 
+@pytest.mark.slow
 def test_only_routing_losses_teach_the_anchors(routed: Prepare, tmp_path: Path) -> None:
     """Without a residual path the base losses would reach the router; in the first stage they do not."""
     routers = []
@@ -169,6 +178,7 @@ def test_only_routing_losses_teach_the_anchors(routed: Prepare, tmp_path: Path) 
     assert same(*routers)
 
 
+@pytest.mark.slow
 def test_every_epoch_is_told(routed: Prepare, tmp_path: Path) -> None:
     run = routed(tmp_path)
     seen: list[tuple[int, bool]] = []
@@ -177,6 +187,7 @@ def test_every_epoch_is_told(routed: Prepare, tmp_path: Path) -> None:
     assert seen == [(0, True), (1, True)]
 
 
+@pytest.mark.slow
 def test_compiled_it_is_the_decomposition(routed: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
 
@@ -215,6 +226,7 @@ def test_one_cluster_is_too_few(routed: Prepare, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_checkpoint_is_refused(prepared: Prepare, routed: Prepare, tmp_path: Path) -> None:
     prepared(tmp_path / "plain", training__num_epochs=1).trainer.fit()
     run = routed(tmp_path / "routed")

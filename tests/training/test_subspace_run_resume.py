@@ -49,6 +49,7 @@ def whole(routed: Prepare, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 5, 8])
 def test_killed_and_resumed_it_is_the_same_run(
     whole: Path, routed: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -74,6 +75,7 @@ def test_killed_and_resumed_it_is_the_same_run(
         assert alike(one, other), name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_k_and_the_epoch_of_the_entropy(whole: Path, routed: Prepare, tmp_path: Path) -> None:
     content = read_checkpoint(whole / "checkpoints" / "final.pt")
     state = content["objective_state_dict"]

@@ -45,6 +45,7 @@ def drawn(figure: Figure) -> None:
     figure.savefig(io.BytesIO(), format="png", dpi=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 60])
 def test_a_panel_for_each_thing_measured(epochs: int) -> None:
     figure = loss_figure(history(epochs))
@@ -75,6 +76,7 @@ def test_lines_hold_the_values() -> None:
     assert points(val) == [(row["epoch"], row["val/total"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_every_kind_of_panel_can_be_drawn() -> None:
     kept = {"epoch", "val/ndcg@10", "train/vicreg_i", "train/centroid_acc", "train/lr", "train/tau"}
     figure = loss_figure([{name: row[name] for name in kept} for row in history(25)])
@@ -95,6 +97,7 @@ def test_retrieval_shows_every_mode_the_question_dashed_and_the_best() -> None:
     assert [[y for _, y in points(line)] for line in dashed] == [[0.47, 0.47]]
 
 
+@pytest.mark.slow
 def test_names_at_line_ends_do_not_cover_each_other() -> None:
     rows = history(3, "ndcg")
     for row in rows:
@@ -116,6 +119,7 @@ def test_losses_over_decades_are_on_a_logarithmic_axis(metric: str, scale: str) 
     assert [axes.get_yscale() for axes in figure.axes] == [scale]
 
 
+@pytest.mark.slow
 def test_without_ndcg_another_measure_is_shown_and_unknown_losses_get_a_panel() -> None:
     rows = [{"epoch": 0, "val/mrr": 0.5, "train/my_loss": 1.0, "val/my_loss": 2.0, "train/odd": 3.0}]
     figure = loss_figure(rows)
@@ -123,6 +127,7 @@ def test_without_ndcg_another_measure_is_shown_and_unknown_losses_get_a_panel() 
     assert titles(figure) == ["MRR on val, by steering", "my loss"]
 
 
+@pytest.mark.slow
 def test_values_that_are_missing_or_not_finite_are_gaps() -> None:
     rows: list[dict[str, Any]] = [
         {"epoch": 0, "train/total": 1.0, "train/jasper": None},
@@ -142,6 +147,7 @@ def test_nothing_to_draw(rows: list[dict[str, Any]]) -> None:
     assert steering_figure(rows) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 7, 60])
 @pytest.mark.parametrize("original", [False, True])
 def test_shares_of_steering(epochs: int, original: bool) -> None:
@@ -169,6 +175,7 @@ def test_stacks_reach_one_whole_and_missing_variants_are_none() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_global_state_stays_and_does_not_come_through() -> None:
     with mpl.rc_context({"axes.facecolor": "black", "axes.grid": True, "text.color": "red", "axes.spines.top": True}):
         before = dict(mpl.rcParams)

@@ -16,6 +16,7 @@ from jasper_rag.training.training_run import TrainingRun, prepare_run
 Prepare = Callable[..., TrainingRun]
 
 
+@pytest.mark.slow
 def test_settings_reach_their_parts(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(
         tmp_path,
@@ -38,6 +39,7 @@ def test_settings_reach_their_parts(prepared: Prepare, tmp_path: Path) -> None:
     assert trainer.fit()[-1]["train/steering_zero"] == 1
 
 
+@pytest.mark.slow
 def test_identity_leaves_the_source_encoder_alone(prepared: Prepare, tmp_path: Path) -> None:
     trainer = prepared(tmp_path).trainer
     row = trainer.fit(1)[-1]
@@ -45,6 +47,7 @@ def test_identity_leaves_the_source_encoder_alone(prepared: Prepare, tmp_path: P
     assert "train/tau" not in row
 
 
+@pytest.mark.slow
 def test_balanced_batches(prepared: Prepare, tmp_path: Path) -> None:
     for balanced in (False, True):
         trainer = prepared(tmp_path, training__balanced_batches=balanced, training__batch_size=6).trainer
@@ -55,6 +58,7 @@ def test_balanced_batches(prepared: Prepare, tmp_path: Path) -> None:
         assert (spreads == {0}) is balanced
 
 
+@pytest.mark.slow
 def test_a_seed_decides_and_the_callers_numbers_stay(prepared: Prepare, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (
@@ -85,6 +89,7 @@ def test_a_split_that_is_not_there(
         prepare_run(configured({}), tmp_path / "nowhere", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_training_split_may_be_validated_on(prepared: Prepare, tmp_path: Path) -> None:
     """Validating in the middle of an epoch leaves the rest of it as it was."""
     plain = prepared(tmp_path / "one", dataset__split_val="train", steering__curriculum={"epochs_total": 1})
@@ -100,6 +105,7 @@ def test_the_training_split_may_be_validated_on(prepared: Prepare, tmp_path: Pat
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_measures_a_split(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(tmp_path, ema__target="ema")
     found = run.measure("test")
@@ -108,6 +114,7 @@ def test_measures_a_split(prepared: Prepare, tmp_path: Path) -> None:
     assert len(found) == 15
 
 
+@pytest.mark.slow
 def test_a_dataset_on_disk_trains_too(
     prepared: Prepare, steering_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from jasper_rag.training.validation import Validation, predict, projection
 Prepare = Callable[..., TrainingRun]
 
 
+@pytest.mark.slow
 def test_losses_are_means_over_all_samples_in_evaluation_mode(
     prepared: Prepare, tmp_path: Path, steering_root: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_losses_are_means_over_all_samples_in_evaluation_mode(
     assert trainer.validate() == whole
 
 
+@pytest.mark.slow
 def test_a_plain_loader_over_a_steering_dataset_is_ranked_too(prepared: Prepare, tmp_path: Path) -> None:
     run = prepared(tmp_path)
     loader = DataLoader(run.datasets["val"], batch_size=4)

@@ -152,6 +152,12 @@ def facade_violations(source: Path) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def graph(repository: Path) -> Graph:
+    """What imports what in the package."""
+    return import_graph(repository / "src")
+
+
 @pytest.fixture
 def made_up(tmp_path: Path) -> Path:
     """A small tree that breaks no rule."""
@@ -171,16 +177,16 @@ def write(root: Path, name: str, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_imports_follow_the_rings(repository: Path) -> None:
-    graph = import_graph(repository / "src")
+def test_imports_follow_the_rings(graph: Graph) -> None:
     assert "jasper_rag.errors" in graph
     assert ring_violations(graph) == []
 
 
-def test_no_import_cycles(repository: Path) -> None:
-    assert cycle(import_graph(repository / "src")) == []
+def test_no_import_cycles(graph: Graph) -> None:
+    assert cycle(graph) == []
 
 
+@pytest.mark.slow
 def test_light_parts_import_nothing_heavy(repository: Path) -> None:
     assert heavy_imports(repository / "src") == []
 

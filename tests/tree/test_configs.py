@@ -37,6 +37,7 @@ def yaml_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"})
 
 
+@pytest.mark.slow
 def test_every_shipped_yaml_loads(repository: Path) -> None:
     configs = repository / "configs"
     files = [*yaml_files(configs), *yaml_files(repository / "examples")]

@@ -36,6 +36,7 @@ def loaded(trace: str) -> set[str]:
     return {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
 
 
+@pytest.mark.slow
 def test_importing_the_package_is_light() -> None:
     result = python("-c", "import jasper_rag")
     assert result.returncode == 0, result.stderr[-2000:]
@@ -43,6 +44,7 @@ def test_importing_the_package_is_light() -> None:
     assert loaded(result.stderr) & HEAVY == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     [
@@ -76,6 +78,7 @@ def test_help_is_light(verb: list[str]) -> None:
     assert loaded(result.stderr) & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_help_answers_in_half_a_second() -> None:
     # Processor time, best of three: a busy machine must not decide.
     def once() -> float:
@@ -87,6 +90,7 @@ def test_help_answers_in_half_a_second() -> None:
     assert min(once() for _ in range(3)) < 0.5
 
 
+@pytest.mark.slow
 def test_a_loaded_package_is_seen() -> None:
     assert "sqlite3" in loaded(python("-c", "import sqlite3.dbapi2").stderr)
     assert "sqlite3" not in loaded(python("-c", "pass").stderr)

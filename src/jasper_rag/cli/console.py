@@ -53,7 +53,7 @@ def say(text: str = "", *, quiet: bool = False) -> None:
 
 
 def call_of(verb: str) -> str:
-    """How to call another verb of the encoder's: as a script where the running command is one, else through `jasper`."""
+    """How to call another verb of the encoder's: as a script where this command is one, else through `jasper`."""
     scripts = {"prepare": "prepare_data.py", "train-encoder": "train.py", "evaluate-encoder": "evaluate.py"}
     return f"python scripts/{scripts[verb]}" if sys.argv[0].endswith(".py") else f"jasper {verb}"
 

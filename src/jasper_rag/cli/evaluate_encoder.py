@@ -186,5 +186,6 @@ def _next(result: dict[str, Any], model_path: Path) -> str:
 
     tested = result["significance"]["base"]
     if tested["p_value"] < SIGNIFICANT and tested["difference"] < 0:
-        return f"{console.call_of('train-encoder')} --freeze_base --projection_learning_rate 5e-4   (the base stays as it is)"
+        frozen = "--freeze_base --projection_learning_rate 5e-4"
+        return f"{console.call_of('train-encoder')} {frozen}   (the base stays as it is)"
     return f"jasper fit --data DIR --encoder {shlex.quote(str(model_path))} --output-dir runs/gaussian"

@@ -50,6 +50,7 @@ def test_the_time_is_kept(finetuning: ModuleType, model: SentenceTransformer, se
     assert not model.training
 
 
+@pytest.mark.slow
 def test_real_time_is_kept(finetuning: ModuleType, model: SentenceTransformer) -> None:
     found = finetuning.fine_tune(model, PAIRS, 0.3, 0, batch_size=4)
     assert found.steps > 1
@@ -57,6 +58,7 @@ def test_real_time_is_kept(finetuning: ModuleType, model: SentenceTransformer) -
     assert found.cpu_seconds > 0
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_the_pairs(
     finetuning: ModuleType, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_scores_are_those_of_the_comparison(run: ModuleType, fitted: Jasper, emb
             np.testing.assert_array_equal(values, expected[metric])
 
 
+@pytest.mark.slow
 def test_the_peer_gets_our_vectors_and_pairs(
     run: ModuleType, embedded: EmbeddedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_question_without_a_document_is_no_pair(run: ModuleType, embedded: Emb
     assert all(relevant)
 
 
+@pytest.mark.slow
 def test_all_systems_are_measured(run: ModuleType, fitted: Jasper) -> None:
     found = run.measure(fitted, 0, Path(sys.executable), run.TUNED)
     assert list(found["systems"]) == list(run.SYSTEMS)
@@ -106,6 +108,7 @@ def test_all_systems_are_measured(run: ModuleType, fitted: Jasper) -> None:
     assert [len(one["dev_ndcg@10"]) for one in found["peer_runs"]] == [1, 4, 10, 10, 10]
 
 
+@pytest.mark.slow
 def test_tuning_falls_back_on_the_question(run: ModuleType, fitted: Jasper) -> None:
     # Reversed dimensions find nothing, and a longer question is the question.
     found = run.measure(fitted, 0, Path(sys.executable), (run.PeerRun(3, 0.1),))
@@ -175,6 +178,7 @@ def test_the_requirements_are_pinned(run: ModuleType) -> None:
     assert [pin for pin in shared if pin not in ours] == []
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_written(
     run: ModuleType,
     fitted: Jasper,

@@ -103,6 +103,7 @@ def ranked_first(pairs: TrainingPairs) -> Callable[[torch.nn.Module], float]:
     return share
 
 
+@pytest.mark.slow
 def test_training_finds_what_the_embeddings_do_not(
     adaptor: ModuleType, pairs: TrainingPairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_parts_of_an_archive_are_verified(tmp_path: Path) -> None:
 NUMBERS = st.integers(-(2**70), 2**70) | st.integers(-300, 70_000)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(NUMBERS, max_size=5), max_size=8) | st.lists(NUMBERS, max_size=5))
 def test_lists_are_read_as_torch_reads_them(tmp_path_factory: pytest.TempPathFactory, lists: list[Any]) -> None:
     path = tmp_path_factory.mktemp("lists") / "x.pt"
@@ -140,6 +141,7 @@ def test_lists_are_read_as_torch_reads_them(tmp_path_factory: pytest.TempPathFac
     assert read_integer_lists(path) == torch.load(path, weights_only=True) == lists
 
 
+@pytest.mark.slow
 def test_long_and_repeated_lists(tmp_path: Path) -> None:
     shared = [5, 6]
     lists = [[row, row + 1] for row in range(3000)] + [shared, shared] + [list(range(2500))]

@@ -201,6 +201,7 @@ NASTY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(
     st.lists(

@@ -44,6 +44,7 @@ def test_a_saved_dataset(tmp_path: Path) -> None:
     assert found == RetrievalSet("saved", (Document("1", "a"), Document("2", "b")), ())
 
 
+@pytest.mark.slow
 def test_saved_splits(tmp_path: Path) -> None:
     tables(train=TRAIN, validation=DEV).save_to_disk(tmp_path)
     found = read_retrieval_set(tmp_path, name="n")
@@ -55,6 +56,7 @@ def test_saved_splits(tmp_path: Path) -> None:
     assert list(read_retrieval_set(tmp_path / "other").qrels) == ["all"]
 
 
+@pytest.mark.slow
 def test_saved_tables(tmp_path: Path) -> None:
     for part, columns in {"corpus": CORPUS, "queries": QUERIES}.items():
         table(columns).save_to_disk(tmp_path / "pets" / part)
@@ -77,6 +79,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return state
 
 
+@pytest.mark.slow
 def test_a_name_on_the_hub(hub: dict[str, dict[str, Any]]) -> None:
     hub["me/pairs"] = {"default": tables(train=TRAIN)}
     found = read_retrieval_set("hf:me/pairs")

@@ -132,6 +132,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join) | st.text(max_size=12), st.integers(0, 80))
 def test_junk_raises_nothing_else(tmp_path: Path, junk: str, where: int) -> None:

@@ -197,6 +197,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert 'pip install "jasper-rag[parquet]"' in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_importing_the_readers_loads_no_library() -> None:
     program = (
         "import sys, jasper_rag.text.readers, jasper_rag.text.fetch, jasper_rag.text.chunking, "
@@ -206,6 +207,7 @@ def test_importing_the_readers_loads_no_library() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=6))
 def test_a_mutated_file_never_raises_anything_else(tmp_path: Path, where: float, gone: int, new: bytes) -> None:

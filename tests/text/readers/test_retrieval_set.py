@@ -98,6 +98,7 @@ def test_columns_where_there_are_none(tmp_path: Path) -> None:
         read_retrieval_set(tmp_path / "a.pdf", columns=columns)
 
 
+@pytest.mark.slow
 def test_reading_text_imports_no_tensor_library() -> None:
     program = (
         "import sys, jasper_rag.text.readers, jasper_rag.text.splitting, jasper_rag.text.python_source;"

@@ -66,6 +66,7 @@ def test_field_fault_names_line_and_column(tmp_path: Path) -> None:
         read_table(write(tmp_path / "p.csv", 'text,id\n"a\nb",1\n" ",2\n'))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(
     st.floats(0, 1), st.integers(0, 8), st.sampled_from([b'"', b"\r", b"\x00", b",", b"\xff"]) | st.binary(max_size=5)
