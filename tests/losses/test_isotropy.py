@@ -50,6 +50,29 @@ def test_the_plain_closed_form_is_the_integral_and_the_correction_is_of_order_on
     assert sigreg_closed(rows).item() == pytest.approx(brute_force(rows), rel=2e-3)
 
 
+def closed_form(rows: Tensor) -> Tensor:
+    """As the module has it, left to autograd."""
+    count, dim = rows.shape
+
+    def kernel(start: float, squared: Tensor) -> Tensor:
+        scaled = squared / dim
+        return (start + scaled) ** -0.5 - 3 / (4 * dim) * scaled**2 * (start + scaled) ** -2.5
+
+    pairs = kernel(1, (rows.unsqueeze(0) - rows.unsqueeze(1)).square().sum(dim=2)).mean()
+    lengths = kernel(2, rows.square().sum(dim=1)).mean()
+    return count * math.sqrt(2 * math.pi) * (pairs - 2 * lengths + 3**-0.5)
+
+
+@pytest.mark.parametrize(("count", "learning"), [(1, 1), (40, 40), (300, 300), (300, 270), (300, 1), (280, 20)])
+def test_blocks_and_rows_without_gradient_change_nothing(count: int, learning: int) -> None:
+    rows = uneven(count, 6)
+    value, gradient = value_and_gradient(lambda x: sigreg_closed(x, learning), rows)
+    fixed = rows[learning:]
+    expected, wanted = value_and_gradient(lambda x: closed_form(torch.cat([x, fixed])), rows[:learning])
+    assert value == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(gradient[:learning], wanted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_closed_and_sliced_agree_in_value_and_gradient() -> None:
     rows = uneven(100, 48)

@@ -44,20 +44,22 @@ _SLICES_AT_ONCE = 64
 """Projections whose cosines [n, slices, points] are held at a time before they are averaged."""
 
 
-def sigreg_closed(rows: Tensor) -> Tensor:
+def sigreg_closed(rows: Tensor, learning: int | None = None) -> Tensor:
     """T over all directions, from the distances between rows; O(n^2 d). See the module.
 
     Args:
         rows: [n, d], of root mean square 1 where isotropic (|x|^2 = d).
+        learning: So many of the first rows have a gradient, the others are constants; None: all have.
 
     Returns:
         Scalar of at least float32: about 1.059 for Gaussian rows, .409 n for rows of zero.
     """
     with full_precision(rows):
         wide = widened(rows)
-        pairs: Tensor = _MeanKernel.apply(wide)  # type: ignore[no-untyped-call]
-        count, width = wide.shape
-        lengths = _kernel(wide.square().sum(dim=1) / width, 2.0, width)[0].mean()
+        count = len(wide)
+        learning = count if learning is None else learning
+        pairs: Tensor = _MeanPairKernel.apply(wide, learning)  # type: ignore[no-untyped-call]
+        lengths = _mean_length_kernel(wide)
         return count * math.sqrt(2 * math.pi) * (pairs - 2 * lengths + 1 / math.sqrt(3))
 
 
@@ -173,15 +175,15 @@ class IsotropyLoss(nn.Module):
             judged = joint if self.queue is None else self.queue.joined(joint)
             if self.queue is not None and learning:
                 self.queue.push(joint)
-            loss = self._judge(judged)
+            loss = self._judge(judged, len(joint))
             self._step += learning
             return loss
 
-    def _judge(self, rows: Tensor) -> Tensor:
+    def _judge(self, rows: Tensor, new: int) -> Tensor:
         if self.kind == "covariance":
             return covariance_isotropy(rows) if len(rows) > 1 else 0 * rows.sum()
         if self.kind == "closed":
-            return sigreg_closed(rows) - SIGREG_NULL
+            return sigreg_closed(rows, new) - SIGREG_NULL
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self._step) % 2**63)
         return sigreg_sliced(rows, self.slices, generator) - SIGREG_NULL
 
@@ -194,51 +196,70 @@ class IsotropyLoss(nn.Module):
         self._step = int(state)
 
 
-def _kernel(scaled: Tensor, start: float, width: int) -> tuple[Tensor, Tensor]:
-    """k_a(s) and its derivative d k_a / d z at z = s/d; see the module.
-
-    With r = (a + z)^-1/2 and p = z r^2: k = r (1 - 3/(4 d) p^2),  dk/dz = r^3 (-1/2 - 3/(4 d) p (2 - 5/2 p)).
-    """
-    root = (start + scaled).rsqrt()
-    square = root.square()
-    share = scaled * square
-    ratio = 0.75 / width
-    value = root * (1 - ratio * share.square())
-    # In place, for this is done for every pair of rows.
-    slope = share.mul(2.5 * ratio).sub_(2 * ratio).mul_(share).sub_(0.5).mul_(square).mul_(root)
-    return value, slope
+def _mean_length_kernel(rows: Tensor) -> Tensor:
+    """mean_i k_2(|x_i|^2); see the module."""
+    width = rows.shape[1]
+    scaled = rows.square().sum(dim=1) / width
+    root = (2.0 + scaled).rsqrt()
+    return (root - 0.75 / width * scaled.square() * root**5).mean()
 
 
-class _MeanKernel(torch.autograd.Function):
-    """mean_ij k_1(|x_i - x_j|^2), a block of rows at a time: value and gradient are made while the block is in cache.
+class _MeanPairKernel(torch.autograd.Function):
+    """mean_ij k_1(|x_i - x_j|^2) with a gradient for the first rows alone, a block of rows at a time.
 
-    Of k = k_1 at z = s/d the gradient with respect to x_i is 4 / (n^2 d) sum_j k'(z_ij) (x_i - x_j). Memory is
-    O(n (d + block)) instead of the eight [n, n] matrices that autograd would keep.
+    With q = 1/(1 + z), z = |x_i - x_j|^2 / d and c = 3/(4 d) both are q^(1/2) times a polynomial in q:
+
+        k_1 = q^(1/2) (1 - c (1 - q)^2),   d k_1 / d z = q^(3/2) ((c - 1)/2 - 3 c q + 5/2 c q^2)
+
+    and the gradient with respect to x_i is 4 / (n^2 d) sum_j k_1'(z_ij) (x_i - x_j). Both are made while a block is in
+    the processor's cache; memory is O(n (d + block)) where autograd would keep eight [n, n] matrices.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, learning: int) -> Tensor:
         count, width = rows.shape
-        squares = rows.square().sum(dim=1)
-        learns = ctx.needs_input_grad[0]
-        pulled = torch.empty_like(rows) if learns else None
+        scaled = rows / math.sqrt(width)
+        halves = scaled.square().sum(dim=1) + 0.5
+        pulled = torch.zeros_like(rows)
         total = rows.new_zeros(())
-        for start in range(0, count, _ROWS_AT_ONCE):
-            block = slice(start, min(start + _ROWS_AT_ONCE, count))
-            own = rows[block]
-            scaled = torch.addmm(squares[block].unsqueeze(1) + squares, own, rows.T, alpha=-2.0)
-            scaled.clamp_min_(0).div_(width)
-            scaled.diagonal(start).fill_(0.0)
-            value, slope = _kernel(scaled, 1.0, width)
-            total += value.sum()
-            if pulled is not None:
-                pulled[block] = slope.sum(dim=1, keepdim=True) * own - slope @ rows
+        for start in range(0, learning, _ROWS_AT_ONCE):
+            block = slice(start, min(start + _ROWS_AT_ONCE, learning))
+            root = _roots(scaled[block], halves[block], scaled, halves, start)
+            values, slopes = _values(root, width), _slopes(root, width)
+            # Pairs of a new and an old row stand in the matrix of all pairs twice.
+            total += values.sum() + values[:, learning:].sum()
+            pulled[block] = slopes.sum(dim=1, keepdim=True) * rows[block] - slopes @ rows
+        for start in range(learning, count, _ROWS_AT_ONCE):
+            block = slice(start, start + _ROWS_AT_ONCE)
+            old = slice(learning, count)
+            root = _roots(scaled[block], halves[block], scaled[old], halves[old], start - learning)
+            total += _values(root, width).sum()
         ctx.save_for_backward(pulled)
         ctx.factor = 4 / (count * count * width)
         return total / (count * count)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (pulled,) = ctx.saved_tensors
-        gradient: Tensor = pulled * (gradients[0] * ctx.factor)
-        return gradient
+        return pulled * (gradients[0] * ctx.factor), None
+
+
+def _roots(own: Tensor, own_halves: Tensor, others: Tensor, halves: Tensor, diagonal: int) -> Tensor:
+    """q^(1/2) = (1 + z)^(-1/2) of a block of rows and others, which contain the block from row `diagonal` on."""
+    root = torch.addmm(own_halves.unsqueeze(1) + halves, own, others.T, alpha=-2.0)
+    root.diagonal(diagonal).fill_(1.0)
+    return root.clamp_min_(1.0).rsqrt_()
+
+
+def _values(root: Tensor, width: int) -> Tensor:
+    c = 0.75 / width
+    square = root * root
+    inner = torch.add(root.new_tensor(2 * c), square, alpha=-c)
+    return torch.addcmul(root.new_tensor(1 - c), square, inner).mul_(root)
+
+
+def _slopes(root: Tensor, width: int) -> Tensor:
+    c = 0.75 / width
+    square = root * root
+    inner = torch.add(root.new_tensor(-3 * c), square, alpha=2.5 * c)
+    return torch.addcmul(root.new_tensor((c - 1) / 2), square, inner).mul_(square).mul_(root)
