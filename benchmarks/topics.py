@@ -2,6 +2,7 @@
 
     python benchmarks/topics.py --data-root DATA                                # routing and choosing, seeds 0 1 2
     python benchmarks/topics.py --data-root DATA --seeds 0 --counts 8 16 32 64 128   # the same by number of topics, dev
+    python benchmarks/topics.py --data-root DATA --seeds 0 --strengths 0 0.5 1 2 4   # how far one can steer
     python benchmarks/topics.py --data-root DATA --sets tldr medquad --outside       # each set's questions to the other
 
 DATA holds BEIR folders; `stdlib` is the running Python's own standard library. Everything is measured on the test split
@@ -24,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from jasper_rag.atomic_files import write_json
 from jasper_rag.cli.demo import MAX_SEQ_LENGTH
 from jasper_rag.embedding.vectors import Vectors
+from jasper_rag.evaluation.controllability import controllability
 from jasper_rag.evaluation.systems import STEERING_NAMES
 from jasper_rag.explain.faithfulness import faithfulness
 from jasper_rag.fitting.routing_fitting import fit_routing, steering_on
@@ -47,12 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--counts", nargs="+", type=int, help="numbers of topics to try on dev")
+    parser.add_argument("--strengths", nargs="+", type=float, help="follow the centroid so far, dense alone, ungated")
     parser.add_argument("--outside", action="store_true", help="ask each model the questions of the other sets")
     parser.add_argument("--output", type=Path, help="write every figure here as JSON")
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {}
     if options.outside:
         results = _outside(options.sets, options.data_root, options.seeds[0])
+    elif options.strengths:
+        print("| set | strength | inside the right topic | inside another | nDCG@10: right | another |")
+        print("|---|---|---|---|---|---|")
+        results = {name: _by_strength(name, options) for name in options.sets}
     else:
         print(_heading("topics" if options.counts else "questions"), flush=True)
         for name in options.sets:
@@ -93,6 +100,20 @@ def _by_count(name: str, options: argparse.Namespace) -> dict[str, list[dict[str
         results[str(count)] = [_with_topics(jasper, count) for jasper in fits]
         _put(name, str(count), results[str(count)])
     return results
+
+
+def _by_strength(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Of the test split and the first seed."""
+    jasper = _fitted(name, options.data_root, options.seeds[0])
+    model, record = jasper.model, jasper.record
+    assert record is not None
+    assert model.topics is not None
+    split, seed = record.embedded.splits["test"], options.seeds[0]
+    found = controllability(split, model.vectors, model.predictor, model.topics, strengths=options.strengths, seed=seed)
+    for strength, row in found.strengths.items():
+        shares = f"{row.right_inside:.3f} | {row.other_inside:.3f}"
+        print(f"| {name} | {strength:g} | {shares} | {row.right_ndcg:.3f} | {row.other_ndcg:.3f} |", flush=True)
+    return found.to_metrics()
 
 
 def _with_topics(jasper: Jasper, count: int) -> dict[str, Any]:
