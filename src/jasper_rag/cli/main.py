@@ -11,6 +11,7 @@ import io
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def run(program: typer.Typer, name: str, *flags: str) -> None:
         if name.endswith(".py") and any(argument.isspace() for argument in sys.argv[1:]):
             remedy = "The \\ that continues a line must be its very last character: no space, no comment behind it."
             raise InputError("an argument is a space and nothing else.", remedy=remedy)
-        program(args=[*flags, *sys.argv[1:]], prog_name=name)
+        _command(program)(args=[*flags, *sys.argv[1:]], prog_name=name)
     except InputError as error:
         sys.stderr.write(f"{name}: {error}\n")
         raise SystemExit(2) from error
@@ -114,6 +115,12 @@ def run(program: typer.Typer, name: str, *flags: str) -> None:
         elif leaving.code == console.INTERRUPTED:  # typer has caught the interrupt
             sys.stderr.write(f"{name}: interrupted; finished work is kept, the same command goes on from there.\n")
         raise
+
+
+@cache
+def _command(program: typer.Typer) -> Callable[..., Any]:
+    """What typer makes of the verbs' signatures; it takes a twentieth of a second, and a process may run many."""
+    return typer.main.get_command(program)
 
 
 def _fault(error: OSError) -> str:
