@@ -209,6 +209,16 @@ def test_no_damaged_tensor_loads_silently(original: Any, data: st.DataObject, na
     assert name in str(error) or damage == "no file" or isinstance(error, DatasetWarning)
 
 
+@pytest.mark.parametrize("name", ["centroid_distances.pt", "pair_keyword_ids.pt"])
+def test_an_archive_with_a_name_that_is_no_text_is_damaged(original: Any, name: str) -> None:
+    path = original.root / name
+    content = bytearray(path.read_bytes())
+    content[30] ^= 0x80  # the first letter of the first member's name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        opened(original.root)
+
+
 @pytest.mark.slow
 @REPEATED
 @given(data=st.data(), kind=st.sampled_from(["ours", "original"]))

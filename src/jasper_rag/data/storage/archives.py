@@ -9,6 +9,10 @@ from pathlib import Path
 
 from jasper_rag.data.storage.stored import UnreadableFile
 
+# A name that is no longer UTF-8 is a ValueError, a method that is none a NotImplementedError.
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError)
+"""What `zipfile` raises for an archive that is damaged."""
+
 _REMEDY = "Build the dataset again, or copy the file again."
 
 
@@ -25,12 +29,12 @@ def verify_archive(path: Path, content: bytes | None = None) -> None:
         UnreadableFile: The file is damaged.
     """
     file = path if content is None else io.BytesIO(content)
-    if not zipfile.is_zipfile(file):
-        return
     try:
+        if not zipfile.is_zipfile(file):
+            return
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise UnreadableFile(f"damaged: {error}", remedy=_REMEDY, path=path) from error
     if damaged is not None:
         raise UnreadableFile(f"damaged: the CRC of {damaged} differs", remedy=_REMEDY, path=path)

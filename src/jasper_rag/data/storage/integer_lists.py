@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from jasper_rag.data.storage.archives import DAMAGED_ARCHIVE
+
 _PROTOCOL, _STOP = 0x80, ord(".")
 _EMPTY_LIST, _MARK, _APPEND, _APPENDS = ord("]"), ord("("), ord("a"), ord("e")
 _ONE_BYTE, _TWO_BYTES, _FOUR_BYTES, _MANY_BYTES = ord("K"), ord("M"), ord("J"), 0x8A
@@ -23,7 +25,7 @@ def read_integer_lists(path: Path) -> list[Any] | None:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             return parse_integer_lists(archive.read(names[0])) if len(names) == 1 else None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+    except DAMAGED_ARCHIVE:
         return None
 
 
