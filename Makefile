@@ -14,9 +14,9 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 # `make setup UV=` installs with pip even where uv is present.
 UV ?= $(shell command -v uv 2>/dev/null)
 
-# Two workers, each with whole files, for what a file shares is made once in every worker. A set
-# PYTHONDONTWRITEBYTECODE would have every run compile all of torch and of the tests anew.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two workers that begin with half of the files each, for what a file shares is made once in every worker. A set
+# PYTHONDONTWRITEBYTECODE would have every run compile the tests anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist worksteal
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

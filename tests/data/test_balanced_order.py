@@ -95,6 +95,7 @@ def test_a_loader_serves_clusters_equally_often(uneven: Any) -> None:
     assert next(iter(loader))["relevance"].tolist() == orders[0][24:]
 
 
+@pytest.mark.slow
 def test_ranks_share_the_clusters(uneven: Any) -> None:
     dataset = JASPERSteeringDataset(uneven.root, "train", epoch=3)
     clusters = uneven.tensors["pair_cluster_id"][uneven.tensors["train_idx"]]

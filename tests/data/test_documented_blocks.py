@@ -129,6 +129,7 @@ def test_standard_training() -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_preloading_to_a_device() -> None:
     device = torch.device(DEVICE)
     train_dataset = JASPERSteeringDataset(dataset_dir=DATASET_DIR, split="train", epoch=0, device=device)
@@ -192,6 +193,7 @@ def test_validation_with_forced_steering() -> None:
     assert evaluate(model, val_loader) == stochastic
 
 
+@pytest.mark.slow
 def test_negatives_are_exchanged_while_training_runs(my_dataset: Any) -> None:
     train_loader = create_loader(DATASET_DIR, "train", 128)
     served = []

@@ -20,6 +20,7 @@ def test_a_shared_copy_is_a_copy() -> None:
     assert shared_copy(torch.zeros(0, 3)).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_a_forked_process_sees_changes_of_its_parent() -> None:
     shared = shared_copy(torch.zeros(3, dtype=torch.int64))
     to_child, from_parent = os.pipe()

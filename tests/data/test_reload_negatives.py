@@ -45,6 +45,7 @@ def test_either_format_is_taken_over(make: Callable[..., Any], fresh: Tensor, ki
     assert torch.equal(batch["negative_embs"][0], made.tensors["source_embs"][fresh[32]])
 
 
+@pytest.mark.slow
 def test_the_newer_file_counts(ours: Any, fresh: Tensor) -> None:
     dataset = JASPERSteeringDataset(ours.root, "train")
     write(ours.root, fresh, ".pt", age=3600)

@@ -18,6 +18,7 @@ FILLED = ["--epochs", "1"]
 Script = Callable[..., str]
 
 
+@pytest.mark.slow
 def test_a_comment_after_a_backslash_ends_the_command(script: Script, workplace: Path) -> None:
     """Bash hands over the escaped blank and goes on with the next line as a command: the program refuses the blank."""
     with pytest.raises(AssertionError, match="an argument is a space"):

@@ -120,6 +120,7 @@ def test_a_model_without_a_gate(fitted: Jasper, tmp_path: Path) -> None:
     assert read_model(tmp_path / "model").guard == Guard(0.5)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_corpus_gate(fitted: Jasper, tmp_path: Path) -> None:
     write_model(dataclasses.replace(fitted.model, corpus_gate=None, openness=0.5), tmp_path / "model")
     assert sorted(files_of(tmp_path / "model")) == sorted(set(FILES) - {"corpus_gate.safetensors"})
@@ -260,6 +261,7 @@ def test_a_failed_save_leaves_the_old_model(fitted: Jasper, folder: Path, monkey
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_others_may_read_a_model_as_far_as_the_umask_says(fitted: Jasper, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

@@ -120,6 +120,7 @@ def test_a_model_of_format_2_has_no_topics(fitted: Jasper, folder: Path) -> None
     assert "jasper fit" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_documents_and_topics_must_be_as_many(fitted: Jasper, tmp_path: Path) -> None:
     topics = fitted.model.topics
     assert topics is not None

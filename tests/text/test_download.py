@@ -89,6 +89,7 @@ def test_validators(server: Any, target: Path, etag: str, modified: str, resumed
     assert server.requests[1].get("If-Range", "") == (modified if resumed else "")
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges(server: Any, target: Path) -> None:
     server.ranges = False
     server.cuts = [1_000_000, 900_000]
@@ -165,6 +166,7 @@ def test_what_is_not_there_is_not_asked_for_again(server: Any, target: Path) -> 
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_digest_leaves_nothing(server: Any, target: Path) -> None:
     for options in ({"sha256": "0" * 64}, {"md5": "0" * 32}):
         with pytest.raises(InputError, match="expected 000") as caught:

@@ -87,6 +87,7 @@ def test_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.slow
 def test_damage_is_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
     write_checkpoint(path, STATE)

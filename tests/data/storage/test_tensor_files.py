@@ -102,6 +102,7 @@ def test_safetensors_hold_the_tensor_of_their_name(ours: Any) -> None:
         JASPERSteeringDataset(ours.root, "train")
 
 
+@pytest.mark.slow
 def test_a_format_can_be_chosen(original: Any, ours: Any) -> None:
     torch.save(torch.zeros(3), original.root / "x.pt")
     assert len(JASPERSteeringDataset(original.root, "train", storage_format="pt")) == 32
@@ -155,6 +156,7 @@ def test_anything_else_is_left_to_torch(tmp_path: Path, value: Any) -> None:
     assert read_integer_lists(tmp_path / "x.pt") is None
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=40))
 def test_no_instructions_do_harm(code: bytes) -> None:
     found = parse_integer_lists(b"\x80\x02" + code)
