@@ -6,6 +6,7 @@ python benchmarks/isotropy.py --threads 1
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"forward and backward, D = {DIMENSION}, {options.threads} thread(s); Gaussian rows should have 0")
@@ -37,13 +38,16 @@ def main() -> None:
         flat_rows = _flat(size, generator)
         reference = _gradient(lambda rows: _sliced(rows, REFERENCE), flat_rows)
         for name, form in _forms().items():
-            started = time.process_time()
-            for _ in range(options.rounds):
-                _gradient(form, round_rows)
-            spent = (time.process_time() - started) / options.rounds * 1e3
+            spent = statistics.median(_seconds(form, round_rows) for _ in range(options.rounds)) * 1e3
             agreement = functional.cosine_similarity(_gradient(form, flat_rows).flatten(), reference.flatten(), dim=0)
             value = float(form(round_rows)) - SIGREG_NULL
             print(f"| {size:,} | {name} | {spent:.0f} | {value:+.3f} | {float(agreement):.3f} |", flush=True)
+
+
+def _seconds(form: Callable[[Tensor], Tensor], rows: Tensor) -> float:
+    started = time.process_time()
+    _gradient(form, rows)
+    return time.process_time() - started
 
 
 def _forms() -> dict[str, Callable[[Tensor], Tensor]]:

@@ -37,8 +37,8 @@ IsotropyKind = Literal["closed", "sliced", "covariance"]
 SIGREG_NULL = math.sqrt(2 * math.pi) * (1 - 1 / math.sqrt(3))
 """T of rows that are truly Gaussian, in expectation: 1.0594."""
 
-_ROWS_AT_ONCE = 256
-"""Rows whose distances to all others are held at a time; a block of 256 x 1,024 numbers is a megabyte."""
+_ROWS_AT_ONCE = 128
+"""Rows whose distances to all others are held at a time; a block of 128 x 1,024 numbers is half a megabyte."""
 
 _SLICES_AT_ONCE = 64
 """Projections whose cosines [n, slices, points] are held at a time before they are averaged."""
