@@ -11,6 +11,8 @@ import torch
 
 from jasper_rag.training.checkpointing import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Any]
 
 QUICK = """
@@ -83,7 +85,6 @@ def contents(root: Path, *names: str) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for name in names for p in sorted(root.glob(name)) if p.is_file()}
 
 
-@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on_and_leaves_the_older_model(
     jasper: Command,
     training: tuple[Path, Any],
@@ -121,7 +122,6 @@ def test_an_interrupt_says_how_to_go_on_and_leaves_the_older_model(
     assert json.loads(done.out)["best_value"] == json.loads(training[1].out)["best_value"]
 
 
-@pytest.mark.slow
 def test_without_texts_a_run_trains_and_says_that_there_is_no_model(
     jasper: Command, training: tuple[Path, Any], dataset: Path, quick: Path, tmp_path: Path
 ) -> None:
@@ -147,7 +147,6 @@ def test_without_texts_a_run_trains_and_says_that_there_is_no_model(
     assert "the question itself" in again.out
 
 
-@pytest.mark.slow
 def test_the_documented_settings_train(jasper: Command, dataset: Path, repository: Path, tmp_path: Path) -> None:
     outcome = jasper(
         *("train", "--config", repository / "configs" / "jasper_base.yaml", "--dataset-dir", dataset),
@@ -159,7 +158,6 @@ def test_the_documented_settings_train(jasper: Command, dataset: Path, repositor
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "final.pt")["epoch"] == 0
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_and_says_where_it_ends(
     jasper: Command, training: tuple[Path, Any], dataset: Path, quick: Path, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_resume_goes_on_and_says_when_nothing_is_left(jasper: Command, arguments
         (["--train_data", "none.json"], "none.json"),
         (["--val_data", "none.json"], "none.json"),
         (["--resume_from", "none.pt"], "Give a checkpoint_epoch_N.pt"),
+        (["--resume", "--resume_from", "none.pt"], "Give --resume alone"),
         (["--model_path", "none.pt"], "no checkpoint here"),
         (["--lambda_predictive", "1"], "--use_predictor"),
         (["--loss", "triplet"], "triplet"),
@@ -166,7 +167,7 @@ def test_an_interrupt_says_how_to_go_on(jasper: Command, arguments: list[str], m
     monkeypatch.setattr("jasper_rag.training.encoder_trainer.EncoderTrainer.fit", stop)
     done = jasper("train-encoder", *arguments)
     assert done.code == 130
-    assert "the same command with --resume (in place of --resume_from) goes on" in done.err
+    assert "the same command with --resume goes on" in done.err
 
 
 @pytest.fixture

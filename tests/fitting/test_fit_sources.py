@@ -20,6 +20,8 @@ from jasper_rag.run_directory import write_fit
 from jasper_rag.run_report import facts
 from jasper_rag.text.records import Document, RetrievalSet
 
+pytestmark = pytest.mark.slow
+
 DENSE = ["plain", "linear_adapter", "jasper_ungated", "jasper"]
 QUESTION = "automobile or physician or road?"
 
@@ -62,7 +64,6 @@ def assert_same_predictor(one: Jasper, other: Jasper) -> None:
         assert tensor.equal(other.model.predictor.state_dict()[name])
 
 
-@pytest.mark.slow
 def test_vectors_and_texts_give_what_their_encoder_gives(
     synonym_set: RetrievalSet, vectors: tuple[Vectors, Vectors], quick_config: JasperConfig, fitted: Jasper
 ) -> None:
@@ -89,7 +90,6 @@ def test_without_text_the_dense_half_is_the_same(given: Jasper, fitted: Jasper) 
         assert [(hit.document.id, hit.score) for hit in found[0]] == dense
 
 
-@pytest.mark.slow
 def test_a_run_without_text_is_written_and_loaded(given: Jasper, word_encoder: Encoder, tmp_path: Path) -> None:
     written = write_fit(given, record_of(given), tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -149,7 +149,6 @@ def test_vectors_that_do_not_fit_the_set_are_refused(
     assert caught.value.remedy
 
 
-@pytest.mark.slow
 def test_too_few_judgements_are_refused(wordless: RetrievalSet, vectors: tuple[Vectors, Vectors]) -> None:
     def few(count: int) -> RetrievalSet:
         qrels = {f"q{row}": {f"d{row}": 1} for row in range(count)}

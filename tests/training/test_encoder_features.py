@@ -14,6 +14,8 @@ from jasper_rag.training.encoder_batches import PairTable, pair_table
 from jasper_rag.training.encoder_features import FrozenFeatures, LiveFeatures
 from jasper_rag.training.encoder_trainer import epoch_randomness
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 PAIRS = [
     TrainingExample("car or physician", "car and doctor", "road"),
@@ -33,7 +35,6 @@ def table() -> PairTable:
     return pair_table(PAIRS)
 
 
-@pytest.mark.slow
 def test_both_kinds_give_the_vectors_of_the_pairs(model: GaussianEmbeddingGemma, table: PairTable) -> None:
     model.eval()
     pairs = np.array([2, 0, 1])
@@ -57,7 +58,6 @@ def test_both_kinds_give_the_vectors_of_the_pairs(model: GaussianEmbeddingGemma,
     assert alone.negatives is None
 
 
-@pytest.mark.slow
 def test_accumulated_batches_learn_what_one_large_batch_would(model: GaussianEmbeddingGemma, table: PairTable) -> None:
     found = []
     for size in (8, 1):
@@ -82,14 +82,12 @@ def test_dropout_agrees_between_the_two_runs_of_a_part(model: GaussianEmbeddingG
     assert not torch.allclose(batch.queries, other.queries)
 
 
-@pytest.mark.slow
 def test_many_batches_come_in_their_order(model: GaussianEmbeddingGemma, table: PairTable) -> None:
     steps = [np.array([row % 4]) for row in range(9)]
     found = [batch.pairs.tolist() for batch in LiveFeatures(model, table, 2).batches(steps)]
     assert found == [step.tolist() for step in steps]
 
 
-@pytest.mark.slow
 def test_vectors_of_an_untouched_base_are_kept(tiny_bert: Path, tmp_path: Path) -> None:
     model = GaussianEmbeddingGemma(16, str(tiny_bert), device="cpu", freeze_base=True)
     store = EmbeddingStore(tmp_path)

@@ -103,9 +103,7 @@ def _train(config: EncoderTrainingConfig, checkpoint: Path | None, rank: int | N
         try:
             trainer.fit()
         except KeyboardInterrupt as stop:
-            raise console.Interrupted(
-                "interrupted; the same command with --resume (in place of --resume_from) goes on."
-            ) from stop
+            raise console.Interrupted("interrupted; the same command with --resume goes on.") from stop
         _LOG.info("%s", trainer.verdict())
         return trainer
 

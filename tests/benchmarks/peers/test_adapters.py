@@ -22,6 +22,8 @@ from jasper_rag.jasper import Jasper
 from jasper_rag.jasper_config import JasperConfig
 from jasper_rag.text.records import RetrievalSet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def adapters(script: Callable[[str], ModuleType], repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -61,7 +63,6 @@ def words(adapters: ModuleType, word_encoder: Encoder, monkeypatch: pytest.Monke
     return encoder
 
 
-@pytest.mark.slow
 def test_ours_is_what_a_fit_ships(
     adapters: ModuleType, fitted: Jasper, embedded: EmbeddedSet, quick_config: JasperConfig
 ) -> None:
@@ -112,7 +113,6 @@ def test_passages_are_refused(adapters: ModuleType, embedded: EmbeddedSet) -> No
         adapters.adapted(cut, 0)
 
 
-@pytest.mark.slow
 def test_every_side_is_measured(
     adapters: ModuleType,
     embedded: EmbeddedSet,
@@ -207,7 +207,6 @@ def test_figures_are_written(
     assert capsys.readouterr().out == "table of a: 1\n"
 
 
-@pytest.mark.slow
 def test_vectors_and_splits_are_those_of_a_fit(
     adapters: ModuleType,
     synonym_set: RetrievalSet,
