@@ -220,20 +220,23 @@ class _MeanPairKernel(torch.autograd.Function):
         count, width = rows.shape
         scaled = rows / math.sqrt(width)
         halves = scaled.square().sum(dim=1) + 0.5
+        # Where nobody asks for a gradient all rows are as those of the queue.
+        learning = learning if ctx.needs_input_grad[0] else 0
         pulled = torch.zeros_like(rows)
         total = rows.new_zeros(())
         for start in range(0, learning, _ROWS_AT_ONCE):
             block = slice(start, min(start + _ROWS_AT_ONCE, learning))
             root = _roots(scaled[block], halves[block], scaled, halves, start)
-            values, slopes = _values(root, width), _slopes(root, width)
+            square = root * root
+            values, slopes = _values(root, square, width), _slopes(root, square, width)
             # Pairs of a new and an old row stand in the matrix of all pairs twice.
             total += values.sum() + values[:, learning:].sum()
             pulled[block] = slopes.sum(dim=1, keepdim=True) * rows[block] - slopes @ rows
-        for start in range(learning, count, _ROWS_AT_ONCE):
+        old, old_halves = scaled[learning:], halves[learning:]
+        for start in range(0, len(old), _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
-            old = slice(learning, count)
-            root = _roots(scaled[block], halves[block], scaled[old], halves[old], start - learning)
-            total += _values(root, width).sum()
+            root = _roots(old[block], old_halves[block], old, old_halves, start)
+            total += _values(root, root * root, width).sum()
         ctx.save_for_backward(pulled)
         ctx.factor = 4 / (count * count * width)
         return total / (count * count)
@@ -251,15 +254,13 @@ def _roots(own: Tensor, own_halves: Tensor, others: Tensor, halves: Tensor, diag
     return root.clamp_min_(1.0).rsqrt_()
 
 
-def _values(root: Tensor, width: int) -> Tensor:
+def _values(root: Tensor, square: Tensor, width: int) -> Tensor:
     c = 0.75 / width
-    square = root * root
     inner = torch.add(root.new_tensor(2 * c), square, alpha=-c)
     return torch.addcmul(root.new_tensor(1 - c), square, inner).mul_(root)
 
 
-def _slopes(root: Tensor, width: int) -> Tensor:
+def _slopes(root: Tensor, square: Tensor, width: int) -> Tensor:
     c = 0.75 / width
-    square = root * root
     inner = torch.add(root.new_tensor(-3 * c), square, alpha=2.5 * c)
     return torch.addcmul(root.new_tensor((c - 1) / 2), square, inner).mul_(square).mul_(root)
