@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +48,18 @@ def talking(quiet: bool) -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextmanager
+def hushed(logger_name: str, least: int) -> Iterator[None]:
+    """One logger says nothing below the level `least`."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(least)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def say(text: str = "", *, quiet: bool = False) -> None:
     """One line of talk on stderr."""
     if not quiet:
@@ -56,6 +70,14 @@ def call_of(verb: str) -> str:
     """How to call another verb of the encoder's: as a script where this command is one, else through `jasper`."""
     scripts = {"prepare": "prepare_data.py", "train-encoder": "train.py", "evaluate-encoder": "evaluate.py"}
     return f"python scripts/{scripts[verb]}" if sys.argv[0].endswith(".py") else f"jasper {verb}"
+
+
+def say_how_to_train(train: Path, val: Path | None, *, quiet: bool) -> None:
+    """The command that trains an encoder on pairs that were just written, on stderr."""
+    flags = f"--train_data {shlex.quote(str(train))}"
+    if val is not None:
+        flags += f" --val_data {shlex.quote(str(val))}"
+    say(f"\nnext:\n  {call_of('train-encoder')} {flags} --epochs 3", quiet=quiet)
 
 
 def put_json(value: Any) -> None:

@@ -123,9 +123,8 @@ def _evaluated(config: dict[str, Any], per_query: Path | None, *, offline: bool)
     from jasper_rag.evaluation.encoder_task import read_task
 
     # What can be refused at once comes first: models take seconds to import and to load.
-    if not Path(config["model_path"]).is_file():
-        remedy = "Give best_model.pt of a training run; scripts/train.py makes one."
-        raise InputError("there is no checkpoint here.", path=config["model_path"], remedy=remedy)
+    remedy = "Give best_model.pt of a training run; scripts/train.py makes one."
+    options.require_checkpoint(config["model_path"], remedy)
     task = read_task(config["test_data"], config["split"])
 
     from jasper_rag.embedding.embedding_store import EmbeddingStore

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +57,9 @@ def msmarco(
 
     output = output or Path("data/processed/msmarco")
     require_writable(output)
-    with console.talking(quiet), _without_retries(), exclusive(output, "fetching into this directory"):
+    # The hub's client reports every attempt at every address; what could not be had is said once, at the end.
+    retries = console.hushed("huggingface_hub.utils._http", logging.ERROR)
+    with console.talking(quiet), retries, exclusive(output, "fetching into this directory"):
         found = collect_msmarco(
             output,
             config,
@@ -79,18 +78,6 @@ def msmarco(
     _show(found, output, quiet=quiet)
 
 
-@contextmanager
-def _without_retries() -> Iterator[None]:
-    """The hub's client reports every attempt at every address; what could not be had is said once, at the end."""
-    logger = logging.getLogger("huggingface_hub.utils._http")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _show(found: MarcoPairs, output: Path, *, quiet: bool) -> None:
     print(f"{output / TRAIN}: {len(found.train):,} pairs")
     if found.dev:
@@ -99,6 +86,4 @@ def _show(found: MarcoPairs, output: Path, *, quiet: bool) -> None:
         print(f"{output / TEST}: {len(found.test.queries):,} questions on {len(found.test.corpus):,} passages")
     for reason, count in found.dropped.items():
         print(f"dropped: {count:,} {reason}")
-    val = f" --val_data {shlex.quote(str(output / DEV))}" if found.dev else ""
-    train = shlex.quote(str(output / TRAIN))
-    console.say(f"\nnext:\n  {console.call_of('train-encoder')} --train_data {train}{val} --epochs 3", quiet=quiet)
+    console.say_how_to_train(output / TRAIN, output / DEV if found.dev else None, quiet=quiet)

@@ -21,6 +21,16 @@ def named_path(value: str) -> Path:
     return Path(value)
 
 
+def require_checkpoint(path: str | Path | None, remedy: str) -> None:
+    """Refuse a checkpoint that is not there before torch is imported to read it; None: none was asked for.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if path is not None and not Path(path).is_file():
+        raise InputError("there is no checkpoint here.", path=path, remedy=remedy)
+
+
 OutputDir = Annotated[Path, typer.Option("--output-dir", parser=named_path, metavar="<path>", help="Folder to write.")]
 RunDirectory = Annotated[Path, typer.Option("--run", help="Run directory that `jasper fit` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]

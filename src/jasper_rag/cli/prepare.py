@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,24 +127,14 @@ def prepare(
     )
     folder = output_dir or (output.parent if output is not None else Path())
     _require_place(folder, output)
-    with console.talking(quiet), _without_details():
+    # Documents without a query are counted in the report; the parts they are asked for in say nothing to a reader.
+    details = console.hushed("jasper_rag.text.query_synthesis", logging.WARNING)
+    with console.talking(quiet), details:
         encoder = _encoder(base_model, offline=offline) if negatives == "encoder" and add_negatives else None
         writer = None if generator is None else (generator, generator_model)
         prepared = _prepared(flag, source, config, distractors, encoder, writer)
         files = write_prepared(prepared, folder, output)
     _show(prepared, files, folder, as_json=as_json, quiet=quiet)
-
-
-@contextmanager
-def _without_details() -> Iterator[None]:
-    """Documents without a query are counted in the report; the parts they are asked for in say nothing to a reader."""
-    logger = logging.getLogger("jasper_rag.text.query_synthesis")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _only_one(given: Mapping[str, Path | None]) -> tuple[str, Path]:
@@ -211,9 +199,7 @@ def _show(prepared: PreparedPairs, files: Sequence[Path], folder: Path, *, as_js
     for path in stale:
         if path.exists() and path not in files:
             console.say(f"{path} is of an earlier run and stays as it is", quiet=quiet)
-    val = next((f" --val_data {shlex.quote(str(path))}" for path in files if path.name == "val.json"), "")
-    train = shlex.quote(str(files[0]))
-    console.say(f"\nnext:\n  {console.call_of('train-encoder')} --train_data {train}{val} --epochs 3", quiet=quiet)
+    console.say_how_to_train(files[0], next((path for path in files if path.name == "val.json"), None), quiet=quiet)
 
 
 def _lines(report: Mapping[str, Any]) -> list[str]:

@@ -133,17 +133,12 @@ def _config(settings: dict[str, Any], rank: int | None) -> EncoderTrainingConfig
     for path in filter(None, (config.train_data, config.val_data)):
         if not Path(path).exists():
             read_examples(path)  # says what to do
-    _require_checkpoint(config.model_path, "Give best_model.pt of a training run.")
+    options.require_checkpoint(config.model_path, "Give best_model.pt of a training run.")
     if config.device is not None:
         from jasper_rag.embedding.device import usable_device
 
         usable_device(config.device)
     return config
-
-
-def _require_checkpoint(path: str | Path | None, remedy: str) -> None:
-    if path is not None and not Path(path).is_file():
-        raise InputError("there is no checkpoint here.", path=path, remedy=remedy)
 
 
 def _checkpoint(output_dir: Path, resume: bool, resume_from: Path | None) -> Path | None:
@@ -153,7 +148,9 @@ def _checkpoint(output_dir: Path, resume: bool, resume_from: Path | None) -> Pat
             remedy="Give --resume alone to go on from the last one in --output_dir.",
         )
     if resume_from is not None or not resume:
-        _require_checkpoint(resume_from, "Give a checkpoint_epoch_N.pt, or --resume for the last one in --output_dir.")
+        options.require_checkpoint(
+            resume_from, "Give a checkpoint_epoch_N.pt, or --resume for the last one in --output_dir."
+        )
         return resume_from
     from jasper_rag.training.encoder_state import latest_checkpoint
 
@@ -165,7 +162,9 @@ def _checkpoint(output_dir: Path, resume: bool, resume_from: Path | None) -> Pat
 
 def _show(trainer: EncoderTrainer, output_dir: Path, *, as_json: bool) -> None:
     if as_json:
-        files = {name: str(output_dir / name) for name in ("best_model.pt", "final_model.pt", "train_config.json")}
+        from jasper_rag.training.encoder_state import BEST, CONFIG, FINAL
+
+        files = {name: str(output_dir / name) for name in (BEST, FINAL, CONFIG)}
         console.put_json({**trainer.state.plain(), "verdict": trainer.verdict(), "files": files})
     else:
         print(trainer.verdict())
@@ -173,9 +172,12 @@ def _show(trainer: EncoderTrainer, output_dir: Path, *, as_json: bool) -> None:
 
 def _next(config: EncoderTrainingConfig) -> str:
     """The command that measures the best model, on the test that was prepared beside the pairs if there is one."""
-    prepared = Path(config.train_data).parent / "test_eval.json"
+    from jasper_rag.pair_preparation import TEST
+    from jasper_rag.training.encoder_state import BEST
+
+    prepared = Path(config.train_data).parent / TEST
     test = shlex.quote(str(prepared)) if prepared.is_file() else "TEST_EVAL_JSON_OR_BEIR_FOLDER"
-    best = shlex.quote(str(Path(config.output_dir) / "best_model.pt"))
+    best = shlex.quote(str(Path(config.output_dir) / BEST))
     return f"{console.call_of('evaluate-encoder')} --model_path {best} --test_data {test}"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jasper_rag.data.storage.stored import UnreadableFile
 
-# A name that is no longer UTF-8 is a ValueError, a method that is none a NotImplementedError.
-DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError)
+# A name that is no longer UTF-8 is a ValueError, an unknown method or a password a RuntimeError.
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError)
 """What `zipfile` raises for an archive that is damaged."""
 
 _REMEDY = "Build the dataset again, or copy the file again."
