@@ -8,9 +8,9 @@ import random
 import re
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from jasper_rag.embedding.vectors import Role, Vectors
 from jasper_rag.text.records import Document, Query, RetrievalSet
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from jasper_rag.jasper import Jasper
     from jasper_rag.jasper_config import JasperConfig
 
@@ -131,6 +133,31 @@ def word_model(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str,
     embedding = StaticEmbedding(tokenizer, embedding_weights=weights)
     SentenceTransformer(modules=[embedding], device="cpu").save(str(folder), create_model_card=False)
     return folder
+
+
+def save_bert(folder: Path, tokenizer: Tokenizer, max_seq_length: int, specials: dict[str, str], **shape: Any) -> Path:
+    """Write a BERT of random weights, the same ones every time, as a sentence-transformers folder with mean pooling."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    base, model = folder / "bert", folder / "model"
+    known = {"pad_token": "[PAD]", "unk_token": "[UNK]", **specials}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **known).save_pretrained(base)  # type: ignore[no-untyped-call]
+    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), **shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        BertModel(config).save_pretrained(base)
+    modules = [Transformer(str(base), max_seq_length=max_seq_length), Pooling(config.hidden_size, pooling_mode="mean")]
+    SentenceTransformer(modules=modules, device="cpu").save(str(model), create_model_card=False)
+    return model
+
+
+@pytest.fixture(scope="session")
+def saved_bert() -> Callable[..., Path]:
+    """`save_bert`."""
+    return save_bert
 
 
 @pytest.fixture(scope="session")

@@ -98,36 +98,18 @@ def test_a_cut_or_altered_file_of_a_run_is_named(jasper: Command, run: Path, tmp
 
 
 @pytest.fixture(scope="module")
-def short_sighted(tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str, list[float]]) -> Path:
+def short_sighted(
+    tmp_path_factory: pytest.TempPathFactory, word_vectors: dict[str, list[float]], saved_bert: Callable[..., Path]
+) -> Path:
     """A model of random weights that reads 16 tokens."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    base = tmp_path_factory.mktemp("base")
     words = ["[PAD]", "[UNK]", *word_vectors]
     tokenizer = Tokenizer(models.WordLevel({word: row for row, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")  # type: ignore[no-untyped-call]
-    fast.save_pretrained(base)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(base)
-    folder = tmp_path_factory.mktemp("short") / "model"
-    modules = [Transformer(str(base), max_seq_length=16), Pooling(16, pooling_mode="mean")]
-    SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
-    return folder
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    shape |= {"max_position_embeddings": 32}
+    return saved_bert(tmp_path_factory.mktemp("short"), tokenizer, 16, {}, **shape, initializer_range=0.5)
 
 
 @pytest.mark.slow

@@ -46,38 +46,17 @@ def wiki(synonym_set: RetrievalSet, word_encoder: Encoder, tmp_path: Path) -> Pa
 
 
 @pytest.fixture(scope="session")
-def letter_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def letter_bert(tmp_path_factory: pytest.TempPathFactory, saved_bert: Callable[..., Path]) -> Path:
     """A 5-layer BERT of 16 dimensions with random weights, as a sentence-transformers folder."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("base")
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,'?-"
     pieces = ["[PAD]", "[UNK]", *letters, *(f"##{letter}" for letter in letters)]
     tokenizer = Tokenizer(models.WordPiece({piece: row for row, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    )
-    fast.save_pretrained(folder / "bert")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(pieces),
-            hidden_size=16,
-            num_hidden_layers=5,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=32,
-        )
-        BertModel(config).save_pretrained(folder / "bert")
-    modules = [Transformer(str(folder / "bert"), max_seq_length=32), Pooling(16, pooling_mode="mean")]
-    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"), create_model_card=False)
-    return folder / "model"
+    shape = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 32}
+    return saved_bert(tmp_path_factory.mktemp("base"), tokenizer, 32, {}, **shape, max_position_embeddings=32)
 
 
 def run_script(name: str, *arguments: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.linalg import expm
 
 from jasper_rag.build.build_config import BuildConfig
@@ -159,35 +158,17 @@ def pair_files(
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(word_vectors: dict[str, list[float]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bert(
+    word_vectors: dict[str, list[float]], tmp_path_factory: pytest.TempPathFactory, saved_bert: Callable[..., Path]
+) -> Path:
     """Folder of a 2-layer, 16-dimensional BERT with random weights and dropout that knows the synonym set's words."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    base = tmp_path_factory.mktemp("bert")
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *word_vectors])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(base)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-        hidden_dropout_prob=0.1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        BertModel(config).save_pretrained(base)
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    modules = [Transformer(str(base), max_seq_length=16), Pooling(16, pooling_mode="mean")]
-    SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
-    return folder
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    shape |= {"max_position_embeddings": 32}
+    folder = tmp_path_factory.mktemp("tiny")
+    return saved_bert(folder, tokenizer, 16, {}, **shape, initializer_range=0.5, hidden_dropout_prob=0.1)
